@@ -1,0 +1,1 @@
+//! The search agent: question in, trajectory out.

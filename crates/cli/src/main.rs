@@ -1,0 +1,2 @@
+//! The `exsearch` command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Readers of passages and questions, and the generator of fictional worlds.

@@ -1,0 +1,1 @@
+//! Predictions and gold answers to scores with intervals.

@@ -1,0 +1,1 @@
+//! f32 kernels for CPUs, dispatched at run time; the only crate with unsafe code.

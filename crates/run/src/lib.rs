@@ -1,0 +1,1 @@
+//! The EM loop over all stages, its run folder, and the report.

@@ -1,0 +1,1 @@
+//! Trajectories and scores to importance weights and training examples.
