@@ -1,1 +1,21 @@
-//! f32 kernels for CPUs, dispatched at run time; the only crate with unsafe code.
+//! f32 kernels for CPUs: matrix products over packed panels, and the row operations of a transformer.
+//!
+//! The only crate of ExSearch with unsafe code; its public functions are safe. It knows nothing of models.
+//!
+//! **Numbers do not depend on circumstances.** Every output element of a product is one chain of fused multiply-adds over
+//! k in ascending order, whatever the instruction set, the number of rows beside it or the number of threads. So a
+//! sequence's logits do not depend on its neighbours in a batch, and a resumed run repeats an uninterrupted one to the bit.
+//! Reductions over a row use sixteen interleaved partial sums in every instruction set.
+mod gemm;
+mod isa;
+mod panels;
+mod rows;
+mod tile;
+
+pub use gemm::{MatMut, MatRef, Operand, matmul, matmul_serial};
+pub use isa::{Isa, isa};
+pub use panels::{LANES, Panels};
+pub use rows::{
+    Adamw, adamw, add, dot, exp_in_place, log_softmax_at, max, rms_norm, rms_norm_backward, rope, scale, softmax,
+    softmax_cross_entropy_backward, sum_of_squares, swiglu, swiglu_backward,
+};

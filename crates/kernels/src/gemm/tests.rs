@@ -1,0 +1,77 @@
+//! Products against the definition, and the promise that their bits do not depend on circumstances.
+use super::*;
+use proptest::prelude::*;
+
+/// The definition, in the order that the kernels promise.
+fn naive(a: &[f32], b: &[f32], c: &[f32], (m, k, n): (usize, usize, usize)) -> Vec<f32> {
+    let mut out = c.to_vec();
+    for row in 0..m {
+        for column in 0..n {
+            for step in 0..k {
+                out[row * n + column] = a[row * k + step].mul_add(b[step * n + column], out[row * n + column]);
+            }
+        }
+    }
+    out
+}
+
+fn values(count: usize, seed: u32) -> Vec<f32> {
+    (0..count as u32)
+        .map(|i| ((i.wrapping_mul(2654435761).wrapping_add(seed) >> 8) % 2001) as f32 / 1000.0 - 1.0)
+        .collect()
+}
+
+fn instruction_sets() -> Vec<Isa> {
+    [Isa::Portable, Isa::Avx2, Isa::Avx512].into_iter().filter(|&candidate| candidate <= isa()).collect()
+}
+
+proptest! {
+    #[test]
+    fn every_instruction_set_and_layout_gives_the_same_bits(m in 1usize..30, k in 1usize..50, n in 1usize..90, seed: u32) {
+        let (a, b, start) = (values(m * k, seed), values(k * n, seed ^ 7), values(m * n, seed ^ 9));
+        let transposed_a: Vec<f32> = (0..k * m).map(|i| a[(i % m) * k + i / m]).collect();
+        let panels = Panels::from_rows(&b, k, n);
+        for accumulate in [false, true] {
+            let expected = naive(&a, &b, &if accumulate { start.clone() } else { vec![0.0; m * n] }, (m, k, n));
+            for isa in instruction_sets() {
+                let operands = [
+                    Operand::Panels(&panels),
+                    Operand::Rows(MatRef::new(&b, k, n)),
+                    Operand::PanelSlice { values: panels.values(), k, n },
+                ];
+                for operand in operands {
+                    for view in [MatRef::new(&a, m, k), MatRef::new(&transposed_a, k, m).transposed()] {
+                        let mut c = start.clone();
+                        product(isa, view, operand, MatMut::new(&mut c, m, n), accumulate, true);
+                        prop_assert_eq!(&c, &expected, "{:?}", isa);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_does_not_depend_on_its_neighbours_or_on_threads() {
+    let (m, k, n) = (201, 300, 97);
+    let (a, panels) = (values(m * k, 1), Panels::from_rows(&values(k * n, 2), k, n));
+    let mut all = vec![0.0; m * n];
+    matmul(MatRef::new(&a, m, k), Operand::Panels(&panels), MatMut::new(&mut all, m, n), false);
+    for row in [0, 11, 12, 100, 200] {
+        let mut alone = vec![0.0; n];
+        matmul_serial(
+            MatRef::new(&a[row * k..][..k], 1, k),
+            Operand::Panels(&panels),
+            MatMut::new(&mut alone, 1, n),
+            false,
+        );
+        assert_eq!(alone, all[row * n..][..n]);
+    }
+}
+
+#[test]
+fn an_empty_inner_dimension_gives_zeros() {
+    let mut c = vec![1.0; 6];
+    matmul(MatRef::new(&[], 2, 0), Operand::Rows(MatRef::new(&[], 0, 3)), MatMut::new(&mut c, 2, 3), false);
+    assert_eq!(c, [0.0; 6]);
+}
