@@ -23,6 +23,8 @@ pub enum SegmentKind {
     Prompt,
     /// A turn of the search: record, think or final.
     Search,
+    /// A search or select turn that broke the protocol or was cut: it stays in the context and is never learned.
+    Broken,
     /// The answer to the question: y in log p(y | x, z).
     Answer,
 }
@@ -83,7 +85,7 @@ pub enum Boundary {
     EmptyQuery,
     /// The query had been asked before in this trajectory.
     RepeatedQuery,
-    /// A select turn named no passage that exists.
+    /// A select turn named no passage that exists, or named others besides.
     MalformedSelect,
     /// The turn after a search recorded nothing.
     EmptyRecord,
@@ -178,7 +180,7 @@ impl Trajectory {
         self.segments
             .iter()
             .chain(select)
-            .filter(|segment| segment.kind == SegmentKind::Search)
+            .filter(|segment| matches!(segment.kind, SegmentKind::Search | SegmentKind::Broken))
             .flat_map(|segment| segment.logprobs.iter().zip(&segment.behaviour_logprobs))
             .map(|(model, behaviour)| f64::from(*model) - f64::from(*behaviour))
             .sum()
