@@ -1,1 +1,10 @@
 //! Language models on disk and in memory: weights, tokenizer, chat template, decoder.
+#![deny(missing_docs)]
+pub mod chat;
+pub mod config;
+mod error;
+mod files;
+pub mod tokenizer;
+pub mod weights;
+
+pub use error::ModelError;

@@ -1,0 +1,1 @@
+//! Codec tests that need no reference implementation; those against transformers are in tests/golden.rs.
