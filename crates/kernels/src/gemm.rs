@@ -52,6 +52,12 @@ impl<'a> MatRef<'a> {
         Self { values, rows, columns, row_stride, column_stride: 1 }
     }
 
+    /// The first `rows` rows.
+    pub fn first_rows(self, rows: usize) -> Self {
+        assert!(rows <= self.rows, "no more rows than there are");
+        Self { rows, ..self }
+    }
+
     /// The transpose.
     pub fn transposed(self) -> Self {
         Self {
@@ -113,6 +119,24 @@ pub fn matmul(a: MatRef<'_>, b: Operand<'_>, c: MatMut<'_>, accumulate: bool) {
 /// [`matmul`] on the calling thread alone, for callers that are parallel already.
 pub fn matmul_serial(a: MatRef<'_>, b: Operand<'_>, c: MatMut<'_>, accumulate: bool) {
     product(isa(), a, b, c, accumulate, false);
+}
+
+/// `c = a · b`, or `c += a · b` with `accumulate`, where C is kept packed, on all threads of the current rayon pool.
+/// `b` is row-major: this is how the gradient of a packed weight is made, `d_w[in, out] = xᵀ[in, t] · d_y[t, out]`.
+pub fn matmul_packed(a: MatRef<'_>, b: MatRef<'_>, c: &mut Panels, accumulate: bool) {
+    let (k, n) = (c.k(), c.n());
+    assert_eq!((a.rows, b.columns), (k, n), "the product's shape is C's");
+    let one_panel = |(panel_idx, panel): (usize, &mut [f32]), parallel: bool| {
+        let first = panel_idx * LANES;
+        let columns = LANES.min(n - first);
+        let b = MatRef { values: &b.values[first.min(b.values.len())..], columns, ..b };
+        product(isa(), a, Operand::Rows(b), MatMut::strided(panel, k, columns, LANES), accumulate, parallel);
+    };
+    if n.div_ceil(LANES) < 2 * rayon::current_num_threads() {
+        c.values_mut().chunks_exact_mut(k.max(1) * LANES).enumerate().for_each(|panel| one_panel(panel, true));
+    } else {
+        c.values_mut().par_chunks_exact_mut(k.max(1) * LANES).enumerate().for_each(|panel| one_panel(panel, false));
+    }
 }
 
 /// Products below this many multiply-adds (about 20 us on a core) are not worth waking another thread for.

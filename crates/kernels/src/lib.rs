@@ -12,7 +12,7 @@ mod panels;
 mod rows;
 mod tile;
 
-pub use gemm::{MatMut, MatRef, Operand, matmul, matmul_serial};
+pub use gemm::{MatMut, MatRef, Operand, matmul, matmul_packed, matmul_serial};
 pub use isa::{Isa, isa};
 pub use panels::{LANES, Panels};
 pub use rows::{

@@ -2,6 +2,7 @@
 #![deny(missing_docs)]
 pub mod chat;
 pub mod config;
+pub mod decoder;
 mod error;
 mod files;
 pub mod tokenizer;

@@ -75,3 +75,17 @@ fn an_empty_inner_dimension_gives_zeros() {
     matmul(MatRef::new(&[], 2, 0), Operand::Rows(MatRef::new(&[], 0, 3)), MatMut::new(&mut c, 2, 3), false);
     assert_eq!(c, [0.0; 6]);
 }
+
+#[test]
+fn a_packed_result_equals_a_plain_one() {
+    for (m, k, n) in [(40, 17, 16), (33, 9, 200), (5, 3, 1)] {
+        let (a, b) = (values(m * k, 3), values(k * n, 4));
+        let mut packed = Panels::zeros(m, n);
+        for accumulate in [false, true] {
+            matmul_packed(MatRef::new(&a, m, k), MatRef::new(&b, k, n), &mut packed, accumulate);
+        }
+        let once = naive(&a, &b, &vec![0.0; m * n], (m, k, n));
+        assert_eq!(packed.to_rows(), naive(&a, &b, &once, (m, k, n)));
+        assert_eq!(packed.values().iter().filter(|value| **value != 0.0).count(), m * n, "the padding stays zero");
+    }
+}

@@ -1,0 +1,218 @@
+//! The decoder against itself: batches and prefixes against single passes (to the bit), gradients against differences.
+//! Agreement with transformers is tested in `tests/golden_llama.rs`.
+use super::*;
+use crate::config::DecoderConfig;
+use std::path::Path;
+
+const VOCABULARY: usize = 50;
+
+fn config(tied: bool) -> DecoderConfig {
+    let json = serde_json::json!({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 24, "intermediate_size": 40,
+        "num_hidden_layers": 2, "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 8,
+        "vocab_size": VOCABULARY, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "max_position_embeddings": 256,
+        "tie_word_embeddings": tied, "hidden_act": "silu", "bos_token_id": 0, "eos_token_id": 1,
+    });
+    DecoderConfig::from_json(Path::new("config.json"), json).expect("a valid configuration")
+}
+
+fn noise(count: usize, seed: &mut u32) -> Vec<f32> {
+    let next = || {
+        *seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (*seed >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    std::iter::repeat_with(next).take(count).collect()
+}
+
+fn decoder(tied: bool) -> Decoder {
+    let config = config(tied);
+    let mut seed = 7;
+    let mut panels = |k: usize, n: usize| {
+        let scaled: Vec<f32> = noise(k * n, &mut seed).iter().map(|x| x * 2.0 / (k as f32).sqrt()).collect();
+        Panels::from_rows(&scaled, k, n)
+    };
+    let layers = (0..config.n_layers)
+        .map(|_| LayerParameters {
+            attention_norm: (0..24).map(|i| 0.7 + 0.02 * i as f32).collect(),
+            mlp_norm: (0..24).map(|i| 1.3 - 0.02 * i as f32).collect(),
+            linears: Projection::ALL.map(|projection| {
+                let (k, n) = projection.sizes(&config);
+                panels(k, n)
+            }),
+        })
+        .collect();
+    let parameters = Parameters {
+        embedding: panels(24, VOCABULARY),
+        layers,
+        norm: (0..24).map(|i| 0.9 + 0.01 * i as f32).collect(),
+        head: (!tied).then(|| panels(24, VOCABULARY)),
+    };
+    Decoder::new(config, parameters, 256)
+}
+
+fn adapter(decoder: &Decoder) -> Adapter {
+    let mut adapter = Adapter::new(&LoraConfig { rank: 3, alpha: 6.0 }, decoder.config(), 5);
+    let mut seed = 11;
+    for pair in adapter.layers.iter_mut().flatten().flatten() {
+        let (k, n) = (pair.b.k(), pair.b.n());
+        pair.b = Panels::from_rows(&noise(k * n, &mut seed), k, n);
+    }
+    adapter
+}
+
+fn ids(count: usize) -> Vec<u32> {
+    (0..count as u32).map(|i| (i * 17 + 3) % VOCABULARY as u32).collect()
+}
+
+fn all_hidden(decoder: &Decoder, adapter: Option<&Adapter>, ids: &[u32]) -> Vec<f32> {
+    let mut cache = KvCache::new(decoder.config());
+    let wanted: Vec<usize> = (0..ids.len()).collect();
+    decoder.forward(adapter, &mut [Chunk { cache: &mut cache, tokens: ids }], &wanted, &mut Workspace::default())
+}
+
+#[test]
+fn prefill_in_pieces_and_beside_others_gives_the_same_bits() {
+    let decoder = decoder(true);
+    let adapter = adapter(&decoder);
+    let (long, other) = (ids(150), ids(9));
+    let whole = all_hidden(&decoder, Some(&adapter), &long);
+    let (mut cache, mut beside) = (KvCache::new(decoder.config()), KvCache::new(decoder.config()));
+    let mut workspace = Workspace::default();
+    let mut pieces = Vec::new();
+    for piece in [0..70, 70..71, 71..103, 103..150] {
+        let n = piece.len();
+        let mut chunks =
+            [Chunk { cache: &mut beside, tokens: &other }, Chunk { cache: &mut cache, tokens: &long[piece] }];
+        let wanted: Vec<usize> = (other.len()..other.len() + n).collect();
+        pieces.extend(decoder.forward(Some(&adapter), &mut chunks, &wanted, &mut workspace));
+    }
+    assert_eq!(pieces, whole);
+    assert_eq!(cache.n_tokens(), 150);
+
+    let mut prefix = cache.prefix(100);
+    let mut chunk = [Chunk { cache: &mut prefix, tokens: &long[100..] }];
+    let tail = decoder.forward(Some(&adapter), &mut chunk, &[49], &mut workspace);
+    assert_eq!(tail, whole[149 * 24..]);
+    cache.truncate(64);
+    let mut chunk = [Chunk { cache: &mut cache, tokens: &long[64..150] }];
+    assert_eq!(decoder.forward(Some(&adapter), &mut chunk, &[85], &mut workspace), whole[149 * 24..]);
+}
+
+/// The weighted loss through the inference path.
+fn loss(decoder: &Decoder, adapter: Option<&Adapter>, ids: &[u32], weights: &[f32]) -> f64 {
+    let hidden = all_hidden(decoder, adapter, ids);
+    let mut logits = Vec::new();
+    decoder.logits(&hidden, &mut logits);
+    let rows: Vec<&[f32]> = logits.chunks_exact(VOCABULARY).collect();
+    let nll = |idx: usize| -f64::from(exsearch_kernels::log_softmax_at(rows[idx - 1], ids[idx] as usize));
+    (1..ids.len()).map(|idx| f64::from(weights[idx]) * nll(idx)).sum()
+}
+
+/// Compares gradients with central differences at a few places of every tensor.
+fn check_gradients(
+    slices: usize,
+    gradients: &mut Gradients,
+    mut loss_at: impl FnMut(usize, usize, f32) -> f64,
+    stored: impl Fn(usize, usize) -> bool,
+) {
+    let gradients: Vec<Vec<f32>> = gradients.slices_mut().into_iter().map(|slice| slice.to_vec()).collect();
+    assert_eq!(gradients.len(), slices);
+    let step = 2e-3;
+    let mut n_checked = 0;
+    for (slice_idx, gradient) in gradients.iter().enumerate() {
+        for idx in [0, 1, gradient.len() / 2, gradient.len() / 3] {
+            if !stored(slice_idx, idx) {
+                continue;
+            }
+            let expected = (loss_at(slice_idx, idx, step) - loss_at(slice_idx, idx, -step)) / (2.0 * f64::from(step));
+            let actual = f64::from(gradient[idx]);
+            assert!(
+                (actual - expected).abs() < 2e-2 * (0.5 + expected.abs()),
+                "slice {slice_idx} value {idx}: {actual} != {expected}"
+            );
+            n_checked += 1;
+        }
+    }
+    assert!(n_checked > 3 * slices / 2, "enough places were checked: {n_checked}");
+}
+
+fn token_weights(count: usize) -> Vec<f32> {
+    (0..count).map(|i| if i == 0 || i % 3 == 1 { 0.0 } else { 0.1 + 0.01 * i as f32 }).collect()
+}
+
+#[test]
+fn full_gradients_agree_with_differences() {
+    for tied in [true, false] {
+        let mut decoder = decoder(tied);
+        let (ids, weights) = (ids(20), token_weights(20));
+        let backward = BackwardWeights::new(decoder.parameters());
+        let mut gradients = Gradients::of_parameters(decoder.parameters());
+        let learned = decoder.learn(None, &backward, (&ids, &weights), &mut gradients, false);
+        assert!((learned.loss - loss(&decoder, None, &ids, &weights)).abs() < 1e-4);
+        let slices = decoder.parameters_mut().slices_mut().len();
+        check_gradients(
+            slices,
+            &mut gradients,
+            |slice, idx, step| {
+                decoder.parameters_mut().slices_mut()[slice][idx] += step;
+                let value = loss(&decoder, None, &ids, &weights);
+                decoder.parameters_mut().slices_mut()[slice][idx] -= step;
+                value
+            },
+            |_, idx| idx % 32 < 8,
+        );
+    }
+}
+
+#[test]
+fn adapter_gradients_agree_with_differences() {
+    let decoder = decoder(true);
+    let mut adapter = adapter(&decoder);
+    let (ids, weights) = (ids(20), token_weights(20));
+    let backward = BackwardWeights::new(decoder.parameters());
+    let mut gradients = Gradients::of_adapter(&adapter);
+    decoder.learn(Some(&adapter), &backward, (&ids, &weights), &mut gradients, false);
+    let slices = adapter.slices_mut().len();
+    check_gradients(
+        slices,
+        &mut gradients,
+        |slice, idx, step| {
+            adapter.slices_mut()[slice][idx] += step;
+            let value = loss(&decoder, Some(&adapter), &ids, &weights);
+            adapter.slices_mut()[slice][idx] -= step;
+            value
+        },
+        |slice, idx| if slice % 2 == 0 { idx % 32 < 3 } else { idx % 32 < 8 },
+    );
+}
+
+#[test]
+fn recomputing_layers_changes_no_bit_and_gradients_add_up() {
+    let decoder = decoder(true);
+    let adapter = adapter(&decoder);
+    let (ids, weights) = (ids(130), token_weights(130));
+    let backward = BackwardWeights::new(decoder.parameters());
+    let run = |recompute: bool, times: usize| {
+        let mut gradients = Gradients::of_adapter(&adapter);
+        for _ in 0..times {
+            decoder.learn(Some(&adapter), &backward, (&ids, &weights), &mut gradients, recompute);
+        }
+        gradients.slices_mut().into_iter().map(|slice| slice.to_vec()).collect::<Vec<_>>()
+    };
+    let kept = run(false, 1);
+    assert_eq!(run(true, 1), kept);
+    for (twice, once) in run(true, 2).iter().flatten().zip(kept.iter().flatten()) {
+        assert!((twice - 2.0 * once).abs() <= 1e-4 * (1.0 + once.abs()));
+    }
+}
+
+#[test]
+fn a_sequence_without_targets_teaches_nothing() {
+    let decoder = decoder(true);
+    let adapter = adapter(&decoder);
+    let backward = BackwardWeights::new(decoder.parameters());
+    let mut gradients = Gradients::of_adapter(&adapter);
+    let learned = decoder.learn(Some(&adapter), &backward, (&ids(5), &[0.0; 5]), &mut gradients, false);
+    assert_eq!(learned, Learned::default());
+    assert_eq!(gradients.norm(), 0.0);
+}
