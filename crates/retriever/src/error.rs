@@ -1,0 +1,143 @@
+//! What can go wrong with an index on disk, by what the caller can do about it.
+use std::io;
+use std::path::{Path, PathBuf};
+use tantivy::TantivyError;
+use tantivy::directory::error::{LockError, OpenDirectoryError, OpenReadError, OpenWriteError};
+
+/// Why an index could not be built or opened. Every message names the folder or file and what to do next.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Two passages of the corpus have the same id; what was built of it has been removed.
+    #[error(
+        "passage id {id:?} occurs twice: passages {first} and {second} of the corpus, counted from 1; ids must be unique"
+    )]
+    DuplicateId {
+        /// The id.
+        id: String,
+        /// Where it occurred first, counted from 1.
+        first: u64,
+        /// Where it occurred again, counted from 1.
+        second: u64,
+    },
+    /// The corpus could not be read to its end. What was committed before is kept for the next call.
+    #[error("passage {number} of the corpus could not be read")]
+    Source {
+        /// Which passage, counted from 1.
+        number: u64,
+        /// The reader's error.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The corpus does not go on where an unfinished build of it stopped, although its fingerprint is the same.
+    #[error("{} holds an unfinished index of other passages ({reason}); replace it with --force or choose another folder", dir.display())]
+    SourceChanged {
+        /// The index folder.
+        dir: PathBuf,
+        /// What was seen.
+        reason: String,
+    },
+    /// The folder holds an index, finished or not, of another source or with other settings.
+    #[error("{} already holds an index that differs: {reason}; replace it with --force or choose another folder", dir.display())]
+    OtherIndex {
+        /// The index folder.
+        dir: PathBuf,
+        /// How it differs.
+        reason: String,
+    },
+    /// The folder holds no index, and for a build: holds something else.
+    #[error("{} is not a BM25 index: {reason}; name the folder that the index was built in, or build into a new one", dir.display())]
+    NotAnIndex {
+        /// The folder.
+        dir: PathBuf,
+        /// What was seen.
+        reason: String,
+    },
+    /// The build of the index has not finished.
+    #[error("the index in {} is not finished; run the same build again and it continues where it stopped", dir.display())]
+    Unfinished {
+        /// The index folder.
+        dir: PathBuf,
+    },
+    /// Another version of this program wrote the index in a format that this one does not read.
+    #[error("the index in {} has format version {found}, this program reads {expected}; build it again with --force", dir.display())]
+    FormatVersion {
+        /// The index folder.
+        dir: PathBuf,
+        /// The version in its manifest.
+        found: u64,
+        /// The version that this program reads and writes.
+        expected: u64,
+    },
+    /// Files of the index are missing, cut short or not what they should be.
+    #[error("the index in {} is damaged: {reason}; build it again with --force", dir.display())]
+    Damaged {
+        /// The index folder.
+        dir: PathBuf,
+        /// What was seen.
+        reason: String,
+    },
+    /// Another process builds into the folder.
+    #[error("another process is building the index in {}; wait for it to finish", dir.display())]
+    Busy {
+        /// The index folder.
+        dir: PathBuf,
+    },
+    /// A setting is out of its range.
+    #[error("bm25 setting {name} is {value}, it must be {expected}")]
+    Config {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        value: u64,
+        /// What it may be.
+        expected: String,
+    },
+    /// The disk is full. What was committed before is kept for the next call.
+    #[error("no space left for the index in {}; free some and run the same build again, it continues where it stopped", dir.display())]
+    DiskFull {
+        /// The index folder.
+        dir: PathBuf,
+    },
+    /// A file could not be read or written. What was committed before is kept for the next call.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The search library failed in a way that has no variant of its own.
+    #[error("the search library failed on the index in {}", dir.display())]
+    Library {
+        /// The index folder.
+        dir: PathBuf,
+        /// Its error.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// An error of the system on `path`.
+pub(crate) fn io_error(path: &Path, source: io::Error) -> Error {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::DiskFull { dir: path.to_owned() },
+        _ => Error::Io { path: path.to_owned(), source },
+    }
+}
+
+/// An error of tantivy on the index in `dir`; the errors of the system are dug out of it.
+pub(crate) fn library_error(dir: &Path, error: TantivyError) -> Error {
+    let io = |io: &io::Error| io_error(dir, io::Error::new(io.kind(), io.to_string()));
+    match &error {
+        TantivyError::IoError(error) => io(error),
+        TantivyError::OpenWriteError(OpenWriteError::IoError { io_error, .. })
+        | TantivyError::OpenReadError(OpenReadError::IoError { io_error, .. })
+        | TantivyError::OpenDirectoryError(OpenDirectoryError::IoError { io_error, .. }) => io(io_error),
+        TantivyError::LockFailure(LockError::LockBusy, _) => Error::Busy { dir: dir.to_owned() },
+        TantivyError::LockFailure(LockError::IoError(error), _) => io(error),
+        TantivyError::OpenReadError(_)
+        | TantivyError::OpenDirectoryError(_)
+        | TantivyError::DataCorruption(_)
+        | TantivyError::IncompatibleIndex(_)
+        | TantivyError::DeserializeError(_) => Error::Damaged { dir: dir.to_owned(), reason: error.to_string() },
+        _ => Error::Library { dir: dir.to_owned(), source: Box::new(error) },
+    }
+}

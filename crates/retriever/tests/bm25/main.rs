@@ -1,0 +1,4 @@
+//! BM25 through its public interface.
+mod build;
+mod common;
+mod search;
