@@ -13,6 +13,7 @@
 mod analysis;
 mod build;
 mod folder;
+mod read_only;
 mod search;
 
 pub use build::{Built, Progress, Target, build};

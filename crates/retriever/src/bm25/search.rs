@@ -8,6 +8,7 @@
 //! 3. Its block maxima are found with the segment's average length instead of the corpus's (see [`Segment::slack`]).
 use super::analysis::{ANALYZER, Fields, ORDINAL, StopWords, analyzer, passage, query_words, schema};
 use super::folder::{Folder, Manifest};
+use super::read_only::ReadOnly;
 use crate::Error;
 use crate::error::library_error;
 use exsearch_schema::{Hit, Passage, PassageId, RetrieveError, Retriever};
@@ -15,6 +16,7 @@ use rayon::prelude::*;
 use std::collections::BinaryHeap;
 use std::path::Path;
 use tantivy::columnar::Column;
+use tantivy::directory::MmapDirectory;
 use tantivy::fieldnorm::FieldNormReader;
 use tantivy::postings::{Postings, SegmentPostings};
 use tantivy::query::{Bm25StatisticsProvider, Bm25Weight, BooleanQuery, EnableScoring, Occur, Query, TermQuery};
@@ -97,7 +99,8 @@ impl Bm25Index {
     fn open_data(folder: Folder, manifest: Manifest) -> Result<Self, Error> {
         folder.check_files(&manifest)?;
         let library = |error| library_error(&folder.dir, error);
-        let index = Index::open_in_dir(folder.data(&manifest.data)).map_err(library)?;
+        let files = MmapDirectory::open(folder.data(&manifest.data)).map_err(TantivyError::from);
+        let index = files.and_then(|files| Index::open(ReadOnly(files))).map_err(library)?;
         let (schema, fields) = schema();
         if index.schema() != schema {
             return Err(folder.damaged("its fields are not those of a BM25 index".to_owned()));

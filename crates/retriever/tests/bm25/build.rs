@@ -262,6 +262,19 @@ fn shortened_and_missing_files_are_named() {
     check_damaged(|dir, _| edit_manifest(dir, "\"n_passages\": 333", "\"n_passages\": 334"), is_damaged);
 }
 
+/// tantivy by itself takes a lock file to open an index, which a read-only mount refuses.
+#[test]
+fn a_complete_index_is_not_written_to() {
+    let dir = temporary();
+    build_in(dir.path(), corpus(N_PASSAGES)).expect("builds");
+    let locks = [".tantivy-meta.lock", ".tantivy-writer.lock"].map(|name| dir.path().join("data-0").join(name));
+    for lock in &locks {
+        let _ = fs::remove_file(lock);
+    }
+    fingerprint(dir.path());
+    assert!(locks.iter().all(|lock| !lock.exists()));
+}
+
 #[test]
 fn settings_out_of_range_are_refused() {
     let dir = temporary();

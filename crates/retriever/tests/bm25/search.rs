@@ -189,3 +189,30 @@ fn passages_without_words_do_no_harm() {
     let (_dir, index) = open(vec![passage("1", "", ""), passage("2", "!", "?"), passage("3", "lake", "")]);
     check(&index, "lake", &["3"]);
 }
+
+/// tantivy stores the best passage of a block by the average length of its segment. Where that is far from the corpus's, its
+/// pruning by itself loses the best passage: (tf 1, len 10) beats (tf 2, len 30) at the corpus's average of 5, not at 40.
+#[test]
+fn segments_of_other_lengths_than_the_corpus_lose_nothing() {
+    let text = |n_words: usize, tf: usize| format!("{}{}", "lake ".repeat(tf), "filler ".repeat(n_words - tf));
+    let mut texts = vec![text(12, 1); 10];
+    texts.extend(vec![text(30, 2); 2 * 128 - 11]);
+    texts.push(text(10, 1)); // the best, alone in the second block of 128
+    texts.extend(vec![format!("pond {}", text(102, 0)); 44]);
+    let n_first_segment = texts.len();
+    texts.extend(vec![text(3, 0); 5_250]);
+    let passages: Vec<Passage> = texts.iter().enumerate().map(|(i, text)| passage(&i.to_string(), "", text)).collect();
+
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let target = Target { dir: dir.path(), replace: false };
+    let mut config = Bm25Config { n_threads: 1, commit_every: n_first_segment as u64, ..crate::common::config() };
+    let first = passages[..n_first_segment].iter().cloned().map(Ok).chain([Err("interrupted")]);
+    build(first, &crate::common::source("a"), &target, &config, |_| {}).expect_err("interrupted");
+    config.commit_every = 1_000_000;
+    let all = passages.iter().cloned().map(Ok::<_, Infallible>);
+    build(all, &crate::common::source("a"), &target, &config, |_| {}).expect("the corpus is fine");
+
+    let index = Bm25Index::open(dir.path()).expect("the index is complete");
+    // Two words, since tantivy does not prune for one.
+    check(&index, "lake pond", &["255", "0", "1", "2", "3", "4", "5", "6", "7", "8"]);
+}
