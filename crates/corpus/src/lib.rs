@@ -1,1 +1,19 @@
-//! Readers of passages and questions, and the generator of fictional worlds.
+//! Readers of passages, questions and gold trajectories, their writers, and the generator of fictional worlds.
+//!
+//! Knows nothing of tokenization, indexes or models: files become the nouns of `exsearch-schema`, and back.
+#![deny(missing_docs)]
+mod error;
+mod gold;
+mod lines;
+mod passages;
+mod questions;
+pub mod world;
+mod write;
+
+pub use error::{CorpusError, Fault};
+pub use gold::{GoldRows, read_gold_trajectories};
+pub use lines::{BadLines, SkippedLine, SkippedLines};
+pub use passages::{PassageFormat, PassageReader};
+pub use questions::{QuestionRows, read_questions};
+pub use world::{World, WorldConfig, WorldQuestion, WorldSummary};
+pub use write::{PassageWriter, one_line, write_json, write_jsonl};
