@@ -1,8 +1,8 @@
 //! One dialogue as a state machine: turns and hits in, the next need out. The only place that lays a dialogue out in
 //! tokens: `run` feeds it sampled turns, `replay` gold ones, and both get the same tokens for the same turns.
 //!
-//! Knows nothing of generators, retrievers or of other dialogues. Layout (arXiv 2505.20128 section 3, METHOD of the
-//! README): user = instruction and question; assistant = `<think> query`; user = `<search> passages`; assistant =
+//! Knows nothing of generators, retrievers or of other dialogues. Layout (arXiv 2505.20128 section 3): user = instruction
+//! and question; assistant = `<think> query`; user = `<search> passages`; assistant =
 //! `<record> fact`, `<think> query`; ...; assistant = `<record> fact`, `<final>`; user = answer prompt; assistant = answer.
 use crate::config::{AgentConfig, RepeatedQuery, Variant};
 use crate::event::EventKind;

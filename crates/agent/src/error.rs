@@ -23,10 +23,10 @@ pub enum AgentError {
         /// The name in braces.
         placeholder: String,
     },
-    /// A mark cannot be told from the text around it or from another mark.
-    #[error("the protocol's mark `{field}` = {mark:?} {reason}")]
+    /// A mark or ranking text could not be read back from a turn.
+    #[error("the protocol's `{field}` = {mark:?} {reason}")]
     BadMark {
-        /// The mark's field.
+        /// The field.
         field: &'static str,
         /// Its text.
         mark: String,

@@ -175,9 +175,12 @@ impl Protocol {
                 return bad("is part of another mark");
             }
         }
-        // Written numbers must be read back as themselves: see `parse::ranking`.
-        if self.ranking_item.chars().chain(self.ranking_separator.chars()).any(|c| c.is_ascii_digit()) {
-            return Err(AgentError::UnknownPlaceholder { field: "ranking_item", placeholder: "digits".to_owned() });
+        let ranking = [("ranking_item", &self.ranking_item), ("ranking_separator", &self.ranking_separator)];
+        for (field, text) in ranking {
+            if text.chars().any(|c| c.is_ascii_digit()) {
+                let reason = "holds a digit, which would be read as a passage";
+                return Err(AgentError::BadMark { field, mark: text.clone(), reason });
+            }
         }
         Ok(())
     }

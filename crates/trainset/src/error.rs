@@ -1,0 +1,41 @@
+//! Inputs that do not belong together. Trajectories that failed are no errors: they are counted and weigh nothing.
+use thiserror::Error;
+
+/// A training set could not be made from what was given.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum TrainsetError {
+    /// The same sample came twice and would count double.
+    #[error("sample {sample_idx} of question {question_id:?} was given twice")]
+    DuplicateSample {
+        /// Its question.
+        question_id: String,
+        /// Its number.
+        sample_idx: u32,
+    },
+    /// The weight belongs to another trajectory.
+    #[error("the weight of {weight} was given for the trajectory {trajectory}: are the files of the same iteration?")]
+    WrongWeight {
+        /// Question and sample of the weight.
+        weight: String,
+        /// Question and sample of the trajectory.
+        trajectory: String,
+    },
+    /// The weight names an answer that is not among those given.
+    #[error("answer {alias_idx} of question {question_id:?} was scored, but only {n_answers} were given to pack")]
+    NoSuchAnswer {
+        /// The question.
+        question_id: String,
+        /// The position that the weight names.
+        alias_idx: usize,
+        /// How many there are.
+        n_answers: usize,
+    },
+    /// A setting is out of range.
+    #[error("the setting `{field}` {reason}")]
+    BadSetting {
+        /// The setting.
+        field: &'static str,
+        /// What it must be.
+        reason: &'static str,
+    },
+}

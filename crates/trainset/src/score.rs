@@ -1,0 +1,97 @@
+//! Trajectories to log p(y | x, z): the gold answers scored after the context in which the model was asked for one.
+//!
+//! Knows the model as [`Scorer`] only.
+use exsearch_schema::{ChatCodec, GoldAnswers, ScoreRequest, Scorer, Trajectory};
+use serde::{Deserialize, Serialize};
+
+/// The gold answers after one trajectory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Scored {
+    /// The question.
+    pub question_id: String,
+    /// Which of its samples.
+    pub sample_idx: u32,
+    /// log p of each answer turn, summed over the answer's tokens and its end of turn, in nats; finite. In the order of
+    /// [`answer_turns`]; empty when it failed.
+    pub alias_logprobs: Vec<f32>,
+    /// log p(z | x) - log b(z | x) of the search turns: see [`Trajectory::log_importance_ratio`]. Finite.
+    pub log_importance_ratio: f64,
+    /// Why there are no scores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<ScoreFailure>,
+}
+
+/// Why a trajectory has no scores. It weighs nothing and still counts among its question's samples.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScoreFailure {
+    /// It never came to the point where the answer is asked for.
+    NoAnswerContext,
+    /// The scorer failed; the text says how.
+    Scorer(String),
+    /// A log-prob was infinite or not a number.
+    NotFinite,
+}
+
+/// The turns of the gold answers, canonical first, each once: two aliases with the same tokens are one event, whose
+/// probability must not be counted twice. Scoring and packing use this same list, so that positions in it agree.
+pub fn answer_turns(gold: &GoldAnswers, chat: &dyn ChatCodec) -> Vec<Vec<u32>> {
+    let mut turns: Vec<Vec<u32>> = Vec::new();
+    for alias in gold.aliases() {
+        let turn = chat.turn(alias.trim());
+        if !turns.contains(&turn) {
+            turns.push(turn);
+        }
+    }
+    turns
+}
+
+/// Scores each trajectory's answer turns, in one call to the scorer. Returns one [`Scored`] a trajectory, in order.
+pub fn score(trajectories: &[(&Trajectory, &[Vec<u32>])], scorer: &mut dyn Scorer) -> Vec<Scored> {
+    let contexts: Vec<Option<Vec<u32>>> =
+        trajectories.iter().map(|(trajectory, _)| trajectory.answer_context()).collect();
+    let requests: Vec<ScoreRequest> = trajectories
+        .iter()
+        .zip(&contexts)
+        .filter_map(|((_, answers), context)| {
+            context.clone().map(|context| ScoreRequest { context, continuations: answers.to_vec() })
+        })
+        .collect();
+    let mut results = if requests.is_empty() { Vec::new() } else { scorer.score(&requests) }.into_iter();
+    trajectories
+        .iter()
+        .zip(&contexts)
+        .map(|((trajectory, answers), context)| {
+            let result = match context {
+                None => Err(ScoreFailure::NoAnswerContext),
+                Some(_) => match results.next() {
+                    None => Err(ScoreFailure::Scorer("it returned no result for the request".to_owned())),
+                    Some(Err(error)) => Err(ScoreFailure::Scorer(error.0)),
+                    Some(Ok(logprobs)) if logprobs.len() != answers.len() => {
+                        let detail = format!("{} log-probs came for {} answers", logprobs.len(), answers.len());
+                        Err(ScoreFailure::Scorer(detail))
+                    }
+                    Some(Ok(logprobs)) => Ok(logprobs),
+                },
+            };
+            scored(trajectory, result)
+        })
+        .collect()
+}
+
+fn scored(trajectory: &Trajectory, result: Result<Vec<f32>, ScoreFailure>) -> Scored {
+    let ratio = trajectory.log_importance_ratio();
+    let is_finite = |logprobs: &[f32]| ratio.is_finite() && logprobs.iter().all(|logprob| logprob.is_finite());
+    let (alias_logprobs, failure) = match result {
+        Ok(logprobs) if is_finite(&logprobs) => (logprobs, None),
+        Ok(_) => (Vec::new(), Some(ScoreFailure::NotFinite)),
+        Err(failure) => (Vec::new(), Some(failure)),
+    };
+    Scored {
+        question_id: trajectory.question_id.clone(),
+        sample_idx: trajectory.sample_idx,
+        alias_logprobs,
+        log_importance_ratio: if ratio.is_finite() { ratio } else { 0.0 },
+        failure,
+    }
+}
