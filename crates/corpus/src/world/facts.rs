@@ -139,15 +139,17 @@ impl Facts {
         let founded: Vec<_> = companies.iter().map(|company| company.year()).collect();
         entities.append(&mut companies);
         entities.extend(works.into_iter().map(|mut work| {
-            if work.kind != Kind::Song {
-                work.facts.push((Relation::Setting, Value::Entity(places.city(random.below(sizes.n_cities)))));
-                return work;
-            }
-            // A label is older than its songs.
             let elder: Vec<_> = (0..founded.len()).filter(|&idx| founded[idx] <= work.year()).collect();
-            if !elder.is_empty() {
-                work.facts.push((Relation::Label, Value::Entity(places.company(random.pick(&elder)))));
-            }
+            let last = match work.kind {
+                // A label is older than its songs; before the first label there are none.
+                Kind::Song if !elder.is_empty() => (Relation::Label, places.company(random.pick(&elder))),
+                Kind::Song => {
+                    work.kind = Kind::Book;
+                    (Relation::Setting, places.city(random.below(sizes.n_cities)))
+                }
+                _ => (Relation::Setting, places.city(random.below(sizes.n_cities))),
+            };
+            work.facts.push((last.0, Value::Entity(last.1)));
             work
         }));
         Self { entities }

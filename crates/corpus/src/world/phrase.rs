@@ -91,11 +91,15 @@ pub(crate) fn pair_question(city: &str, company: &str, random: &mut Random) -> S
 }
 
 fn choose(patterns: Patterns, subject: &str, is_name: bool, random: &mut Random) -> String {
-    let n_any = patterns.any.len();
-    let n_usable = if is_name { n_any + patterns.name_only.len() } else { n_any };
-    let pattern_idx = random.below(n_usable);
-    let pattern = if pattern_idx < n_any { patterns.any[pattern_idx] } else { patterns.name_only[pattern_idx - n_any] };
-    pattern.replace("{}", subject)
+    let name_only = if is_name { patterns.name_only } else { &[] };
+    // No "the city where Rapid Labs is based based?".
+    let stutters = |pattern: &&str| {
+        let (_, behind) = pattern.split_once("{}").expect("a pattern has a subject");
+        let next_word = behind.split([' ', '?']).find(|word| !word.is_empty());
+        next_word.is_some() && next_word == subject.split(' ').next_back()
+    };
+    let usable: Vec<_> = patterns.any.iter().chain(name_only).copied().filter(|pattern| !stutters(pattern)).collect();
+    random.pick(&usable).replace("{}", subject)
 }
 
 #[rustfmt::skip]
@@ -140,7 +144,7 @@ fn question_patterns(relation: Relation, kind: Kind) -> Patterns {
         Relation::BirthYear => (&["When was {} born?", "In which year was {} born?", "What is the birth year of {}?"], &[]),
         Relation::Founder => (&["Who is the founder of {}?", "Who founded {}?"], &[]),
         Relation::Boss => (&["Who is the boss of {}?", "Who runs {}?"], &[]),
-        Relation::Headquarters => (&["In which city is {} based?", "Where are the headquarters of {}?"], &["Where is {} based?"]),
+        Relation::Headquarters => (&["Where are the headquarters of {}?", "In which city is {} based?"], &["Where is {} based?"]),
         Relation::FoundingYear => (&["When was {} founded?", "In which year was {} founded?", "What is the founding year of {}?"], &[]),
         Relation::Mayor => (&["Who is the mayor of {}?", "What is the name of the mayor of {}?"], &[]),
         Relation::Region => (&["In which region is {}?", "What is the region of {}?"], &["Which region does {} lie in?"]),

@@ -1,7 +1,8 @@
 //! Facts as passages: three to five facts in two to five short sentences, some 30 words, no two alike in pattern.
 //!
-//! The word that a gold query uses for a relation is in the passage wherever English has room for it, so that a search
-//! for words finds it. `{S}` is the subject (the name first, then a pronoun), `{P}` and `{p}` its possessive at the start
+//! A gold query's word for its relation is in all patterns of the relation or in none. In a third of them it would be a
+//! rare word, and pull up other passages in front of the right one: recall@1 of a plain BM25 fell from 99% to 92%.
+//! `{S}` is the subject (the name first, then a pronoun), `{P}` and `{p}` its possessive at the start
 //! and within a sentence, `{1}` and `{2}` are values.
 use super::facts::{Entity, Facts, Kind, Relation, Value};
 use super::random::Random;
@@ -46,7 +47,7 @@ fn person(facts: &Facts, entity: &Entity, random: &mut Random) -> Vec<String> {
             fill(random.pick(&patterns), &place, &year)
         }
         (place, None) => fill(
-            random.pick(&["{S} was born in {1}.", "{S} is a native of {1}.", "{P} birthplace is {1}."]),
+            random.pick(&["{S} was born in {1}.", "{S} is a native of {1}.", "{S} was born and grew up in {1}."]),
             &place,
             "",
         ),
@@ -74,11 +75,11 @@ fn person(facts: &Facts, entity: &Entity, random: &mut Random) -> Vec<String> {
     }
     if let Some(spouse) = say(Relation::Spouse) {
         let partner = if entity.kind == Kind::Woman { "husband" } else { "wife" };
-        let patterns = ["{S} is married to {1}.", "{P} spouse is {1}.", "{P} PARTNER is {1}."];
+        let patterns = ["{S} is married to {1}.", "{S} and {1} are married.", "{P} PARTNER is {1}."];
         sentences.push(fill(&random.pick(&patterns).replace("PARTNER", partner), &spouse, ""));
     }
     if let Some(employer) = say(Relation::Employer) {
-        let patterns = ["{S} works for {1}.", "{S} is employed by {1}.", "{P} employer is {1}."];
+        let patterns = ["{S} works for {1}.", "{S} is employed by {1}.", "{S} is on the staff of {1}."];
         sentences.push(fill(random.pick(&patterns), &employer, ""));
     }
     if let Some(job) = say(Relation::Job) {
@@ -92,9 +93,10 @@ fn person(facts: &Facts, entity: &Entity, random: &mut Random) -> Vec<String> {
 fn city(facts: &Facts, entity: &Entity, random: &mut Random) -> Vec<String> {
     let [region, mayor, year] =
         [Relation::Region, Relation::Mayor, Relation::FoundingYear].map(|relation| stated(facts, entity, relation));
-    let what = ["{S} is a city in {1}.", "{S} is a city in the region of {1}.", "{S} is a city of the {1} region."];
+    let what =
+        ["{S} lies in the region of {1}.", "{S} is a city in the region of {1}.", "{S} is a city of the {1} region."];
     let mayors = ["{P} mayor is {1}.", "The mayor is {1}.", "{S} has {1} as {p} mayor."];
-    let ages = ["{S} was founded in {1}.", "{P} founding year is {1}.", "The city was founded in {1}."];
+    let ages = ["{S} was founded in {1}.", "{S} dates from {1}.", "The city was founded in {1}."];
     vec![
         fill(random.pick(&what), &region, ""),
         fill(random.pick(&mayors), &mayor, ""),
@@ -128,7 +130,7 @@ fn company(facts: &Facts, entity: &Entity, random: &mut Random) -> Vec<String> {
         "{S} was founded by {1} in {2}.",
         "{S} was founded in {2} by {1}.",
         "{P} founder is {1}, who started it in {2}.",
-        "{P} founding year is {2} and {p} founder is {1}.",
+        "{P} founder is {1} and it dates from {2}.",
     ];
     let bosses = ["{P} boss is {1}.", "The boss is {1}.", "{S} is run by {1}, the boss."];
     vec![
@@ -151,7 +153,7 @@ fn work(facts: &Facts, entity: &Entity, random: &mut Random) -> Vec<String> {
         ],
         _ => &["{S} is a song sung by {1}.", "{S} is a song by the singer {1}.", "{S} is a song; {p} singer is {1}."],
     };
-    let releases = ["{S} came out in {1}.", "{S} was released in {1}.", "{P} release year is {1}."];
+    let releases = ["{S} came out in {1}.", "{S} was released in {1}.", "{S} appeared in {1}."];
     let mut sentences = vec![fill(random.pick(what), &creator, ""), fill(random.pick(&releases), &year, "")];
     if let Some(setting) = entity.value(Relation::Setting) {
         let patterns = ["{S} is set in {1}.", "{P} setting is {1}.", "The story is set in {1}."];

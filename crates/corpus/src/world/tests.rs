@@ -144,7 +144,7 @@ fn passages_say_every_fact_in_few_words() {
             let passage = by_title[&entity.name];
             assert!(passage.text.contains(&entity.name), "{}", passage.text);
             assert!(!passage.text.contains(['{', '}']), "{}", passage.text);
-            assert!((2..=5).contains(&entity.facts.len()), "{}", passage.text);
+            assert!((3..=5).contains(&entity.facts.len()), "{}", passage.text);
             for &(_, value) in &entity.facts {
                 assert!(passage.text.contains(&facts.text(value)), "{}", passage.text);
             }
@@ -350,6 +350,6 @@ fn bm25_recall(world: &World) -> (f64, f64) {
 fn a_search_for_words_finds_the_gold_passage() {
     for seed in 0..2 {
         let (first, third) = bm25_recall(&world(seed));
-        assert!(first >= 0.9 && third >= 0.995, "seed {seed}: recall@1 {first:.4}, recall@3 {third:.4}");
+        assert!(first >= 0.97 && third >= 0.999, "seed {seed}: recall@1 {first:.4}, recall@3 {third:.4}");
     }
 }
