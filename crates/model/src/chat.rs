@@ -38,11 +38,7 @@ impl HfChat {
     }
 
     /// Joins a tokenizer and a template. Errors when the template leaves open where an assistant turn ends.
-    pub fn new(
-        tokenizer: Tokenizer,
-        template: ChatTemplate,
-        now_unix_secs: Option<i64>,
-    ) -> Result<Self, ModelError> {
+    pub fn new(tokenizer: Tokenizer, template: ChatTemplate, now_unix_secs: Option<i64>) -> Result<Self, ModelError> {
         let mut chat = Self { tokenizer, template, now_unix_secs, end_of_turn_id: 0, end_of_turn_ids: Vec::new() };
         let dialogue = [Message::user("question"), Message::assistant(SAMPLED_TURN)];
         let rest = chat.after_sampled_turn(&dialogue, false)?;
@@ -142,8 +138,7 @@ impl ChatCodec for HfChat {
         let mut messages = history.to_vec();
         messages.push(Message { role: Role::Assistant, content: SAMPLED_TURN.to_owned() });
         messages.push(next.clone());
-        let ids =
-            self.tokenize(&messages, |messages| self.after_sampled_turn(messages, true)).map_err(chat_error)?;
+        let ids = self.tokenize(&messages, |messages| self.after_sampled_turn(messages, true)).map_err(chat_error)?;
         match self.strip_end_of_turn(&ids) {
             Some(rest) if ended => Ok(rest.to_vec()),
             _ => Ok(ids),

@@ -240,8 +240,7 @@ fn refuse_what_is_not_computed(fields: &Fields) -> Result<(), ModelError> {
             known: KNOWN_ARCHITECTURES,
         });
     }
-    let unsupported =
-        |feature: String| Err(ModelError::UnsupportedFeature { path: fields.path.to_owned(), feature });
+    let unsupported = |feature: String| Err(ModelError::UnsupportedFeature { path: fields.path.to_owned(), feature });
     for name in ["attention_bias", "mlp_bias"] {
         if fields.flag(name)? {
             return unsupported(format!("`{name}`"));
@@ -289,10 +288,8 @@ impl<'a> Fields<'a> {
     }
 
     fn required_count(&self, name: &str) -> Result<usize, ModelError> {
-        self.count(name)?.ok_or_else(|| ModelError::Json {
-            path: self.path.to_owned(),
-            reason: format!("it lacks `{name}`"),
-        })
+        self.count(name)?
+            .ok_or_else(|| ModelError::Json { path: self.path.to_owned(), reason: format!("it lacks `{name}`") })
     }
 
     fn number(&self, name: &str) -> Result<Option<f32>, ModelError> {

@@ -1,0 +1,262 @@
+//! A Llama GGUF file -> an HF model folder that transformers and [`crate::config::DecoderConfig`] read.
+use super::{Gguf, tokenizer};
+use crate::config::KNOWN_ARCHITECTURES;
+use crate::error::io_error;
+use crate::weights::{WeightDtype, write_streaming};
+use crate::{ModelError, files};
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// Writes `gguf_path` as config.json, generation_config.json, tokenizer.json, tokenizer_config.json and model.safetensors
+/// (f32) into `out_dir`. config.json comes last: a folder that has it is complete.
+pub fn import_gguf(gguf_path: &Path, out_dir: &Path) -> Result<(), ModelError> {
+    let mut gguf = Gguf::open(gguf_path)?;
+    let shape = LlamaShape::read(&mut gguf)?;
+    let tokenizer = tokenizer::rebuild(&gguf)?;
+    let layout = tensor_layout(&gguf, &shape)?;
+    std::fs::create_dir_all(out_dir).map_err(io_error("create", out_dir))?;
+    files::write_json(&out_dir.join("tokenizer.json"), &tokenizer.json)?;
+    files::write_json(&out_dir.join("tokenizer_config.json"), &tokenizer.config)?;
+    files::write_json(&out_dir.join("generation_config.json"), &tokenizer.generation)?;
+    write_weights(&mut gguf, &shape, &layout, &out_dir.join("model.safetensors"))?;
+    files::write_json(&out_dir.join("config.json"), &shape.config_json(&tokenizer))
+}
+
+struct LlamaShape {
+    hidden_size: usize,
+    intermediate_size: usize,
+    n_layers: usize,
+    n_heads: usize,
+    n_kv_heads: usize,
+    head_dim: usize,
+    vocab_size: usize,
+    max_position_embeddings: usize,
+    rms_norm_eps: f64,
+    rope_theta: f64,
+    rope_scaling: Value,
+    is_tied: bool,
+}
+
+/// A tensor's name in the GGUF file, its name and shape in the folder.
+struct Renamed {
+    from: String,
+    to: String,
+    shape: Vec<usize>,
+}
+
+/// The GGUF and HF names of a layer's tensors.
+const LAYER_TENSORS: &[(&str, &str)] = &[
+    ("attn_norm", "input_layernorm"),
+    ("attn_q", "self_attn.q_proj"),
+    ("attn_k", "self_attn.k_proj"),
+    ("attn_v", "self_attn.v_proj"),
+    ("attn_output", "self_attn.o_proj"),
+    ("ffn_norm", "post_attention_layernorm"),
+    ("ffn_gate", "mlp.gate_proj"),
+    ("ffn_up", "mlp.up_proj"),
+    ("ffn_down", "mlp.down_proj"),
+];
+/// Frequency divisors that llama.cpp's converter computes for Llama 3.1 and later.
+const ROPE_FREQUENCIES: &str = "rope_freqs.weight";
+
+impl LlamaShape {
+    fn read(gguf: &mut Gguf) -> Result<Self, ModelError> {
+        let architecture = gguf.text("general.architecture").unwrap_or("(none)");
+        if architecture != "llama" {
+            return Err(ModelError::UnknownArchitecture {
+                path: gguf.path().to_owned(),
+                found: architecture.to_owned(),
+                known: KNOWN_ARCHITECTURES,
+            });
+        }
+        if let Some(n_experts) = gguf.count("llama.expert_count").filter(|&count| count > 0) {
+            return Err(unsupported(gguf, format!("a mixture of {n_experts} experts")));
+        }
+        let required = |key: &str| match gguf.count(&format!("llama.{key}")) {
+            Some(count @ 1..=0x4000_0000) => Ok(count),
+            other => Err(gguf.invalid(format!("llama.{key} is {other:?}"))),
+        };
+        let (hidden_size, n_heads) = (required("embedding_length")?, required("attention.head_count")?);
+        let head_dim = gguf.count("llama.attention.key_length").unwrap_or(hidden_size / n_heads);
+        if gguf.count("llama.rope.dimension_count").is_some_and(|n_rotated| n_rotated != head_dim) {
+            return Err(unsupported(gguf, "rotary embeddings over a part of each head".to_owned()));
+        }
+        if head_dim == 0 || head_dim % 2 != 0 {
+            return Err(gguf.invalid(format!("its heads are {head_dim} wide")));
+        }
+        let mut shape = Self {
+            hidden_size,
+            intermediate_size: required("feed_forward_length")?,
+            n_layers: required("block_count")?,
+            n_heads,
+            n_kv_heads: gguf.count("llama.attention.head_count_kv").unwrap_or(n_heads),
+            head_dim,
+            vocab_size: gguf.shape("token_embd.weight").and_then(|shape| shape.first().copied()).unwrap_or(0),
+            max_position_embeddings: required("context_length")?,
+            rms_norm_eps: float_as_written(gguf.float("llama.attention.layer_norm_rms_epsilon").unwrap_or(1e-5)),
+            rope_theta: float_as_written(gguf.float("llama.rope.freq_base").unwrap_or(10_000.0)),
+            rope_scaling: Value::Null,
+            is_tied: gguf.shape("output.weight").is_none(),
+        };
+        shape.rope_scaling = shape.read_rope_scaling(gguf)?;
+        Ok(shape)
+    }
+
+    fn read_rope_scaling(&self, gguf: &mut Gguf) -> Result<Value, ModelError> {
+        if gguf.shape(ROPE_FREQUENCIES).is_some() {
+            return self.llama3_scaling(gguf);
+        }
+        let factor = gguf.float("llama.rope.scaling.factor").or(gguf.float("llama.rope.scale_linear"));
+        let old_style = if gguf.float("llama.rope.scale_linear").is_some() { "linear" } else { "none" };
+        match (gguf.text("llama.rope.scaling.type").unwrap_or(old_style), factor) {
+            ("none", _) => Ok(Value::Null),
+            ("linear", Some(factor)) if factor > 0.0 => {
+                Ok(json!({"rope_type": "linear", "factor": float_as_written(factor)}))
+            }
+            (other, _) => Err(unsupported(gguf, format!("rope scaling `{other}`"))),
+        }
+    }
+
+    /// The converter keeps only the divisors of the frequencies. Every Llama 3.x uses the same three parameters beside the
+    /// factor; whether they explain the divisors is checked.
+    fn llama3_scaling(&self, gguf: &mut Gguf) -> Result<Value, ModelError> {
+        const LOW: f64 = 1.0;
+        const HIGH: f64 = 4.0;
+        const ORIGINAL: f64 = 8192.0;
+        let divisors = gguf.tensor_f32(ROPE_FREQUENCIES)?;
+        let factor = f64::from(divisors.iter().copied().fold(1.0, f32::max));
+        let explains = divisors.iter().enumerate().all(|(idx, &divisor)| {
+            let wavelength = std::f64::consts::TAU * self.rope_theta.powf(2.0 * idx as f64 / self.head_dim as f64);
+            let smooth = ((ORIGINAL / wavelength - LOW) / (HIGH - LOW)).clamp(0.0, 1.0);
+            let expected = 1.0 / ((1.0 - smooth) / factor + smooth);
+            (f64::from(divisor) - expected).abs() <= 1e-3 * expected
+        });
+        if divisors.len() != self.head_dim / 2 || !explains {
+            return Err(unsupported(gguf, "rope frequencies that are not Llama 3's".to_owned()));
+        }
+        Ok(json!({
+            "rope_type": "llama3", "factor": factor, "low_freq_factor": LOW, "high_freq_factor": HIGH,
+            "original_max_position_embeddings": ORIGINAL as u64
+        }))
+    }
+
+    fn config_json(&self, tokenizer: &tokenizer::Rebuilt) -> Value {
+        json!({
+            "architectures": KNOWN_ARCHITECTURES,
+            "model_type": "llama",
+            "hidden_size": self.hidden_size,
+            "intermediate_size": self.intermediate_size,
+            "num_hidden_layers": self.n_layers,
+            "num_attention_heads": self.n_heads,
+            "num_key_value_heads": self.n_kv_heads,
+            "head_dim": self.head_dim,
+            "vocab_size": self.vocab_size,
+            "max_position_embeddings": self.max_position_embeddings,
+            "rms_norm_eps": self.rms_norm_eps,
+            "rope_theta": self.rope_theta,
+            "rope_scaling": self.rope_scaling,
+            "tie_word_embeddings": self.is_tied,
+            "hidden_act": "silu",
+            "attention_bias": false,
+            "mlp_bias": false,
+            "bos_token_id": tokenizer.generation["bos_token_id"],
+            "eos_token_id": tokenizer.generation["eos_token_id"],
+            "torch_dtype": "float32"
+        })
+    }
+
+    /// The shape that HF's Llama gives to a layer's tensor.
+    fn layer_tensor_shape(&self, hf_name: &str) -> Vec<usize> {
+        let (query, key_value) = (self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim);
+        match hf_name {
+            "self_attn.q_proj" => vec![query, self.hidden_size],
+            "self_attn.k_proj" | "self_attn.v_proj" => vec![key_value, self.hidden_size],
+            "self_attn.o_proj" => vec![self.hidden_size, query],
+            "mlp.gate_proj" | "mlp.up_proj" => vec![self.intermediate_size, self.hidden_size],
+            "mlp.down_proj" => vec![self.hidden_size, self.intermediate_size],
+            _ => vec![self.hidden_size],
+        }
+    }
+}
+
+/// Every tensor of the folder, found in the file with the right shape; tensors that nothing here would use are refused.
+fn tensor_layout(gguf: &Gguf, shape: &LlamaShape) -> Result<Vec<Renamed>, ModelError> {
+    let renamed = |from: &str, to: &str, shape: Vec<usize>| Renamed { from: from.to_owned(), to: to.to_owned(), shape };
+    let embedding = vec![shape.vocab_size, shape.hidden_size];
+    let mut layout = vec![renamed("token_embd.weight", "model.embed_tokens.weight", embedding.clone())];
+    for layer_idx in 0..shape.n_layers {
+        // A false layer count ends here, at the first layer that the file lacks.
+        for (gguf_name, hf_name) in LAYER_TENSORS {
+            let from = format!("blk.{layer_idx}.{gguf_name}.weight");
+            let to = format!("model.layers.{layer_idx}.{hf_name}.weight");
+            check_tensor(gguf, &from, &shape.layer_tensor_shape(hf_name))?;
+            layout.push(renamed(&from, &to, shape.layer_tensor_shape(hf_name)));
+        }
+    }
+    layout.push(renamed("output_norm.weight", "model.norm.weight", vec![shape.hidden_size]));
+    if !shape.is_tied {
+        layout.push(renamed("output.weight", "lm_head.weight", embedding));
+    }
+    for tensor in &layout {
+        check_tensor(gguf, &tensor.from, &tensor.shape)?;
+    }
+    let used: std::collections::HashSet<_> = layout.iter().map(|tensor| tensor.from.as_str()).collect();
+    match gguf.tensor_names().find(|name| !used.contains(name) && *name != ROPE_FREQUENCIES) {
+        Some(other) => Err(unsupported(gguf, format!("tensor `{other}`, which is none of a plain Llama's"))),
+        None => Ok(layout),
+    }
+}
+
+fn check_tensor(gguf: &Gguf, name: &str, expected: &[usize]) -> Result<(), ModelError> {
+    let (path, tensor) = (gguf.path().to_owned(), name.to_owned());
+    match gguf.shape(name) {
+        None => Err(ModelError::MissingTensor { path, tensor }),
+        Some(actual) if actual != expected => {
+            let (expected, actual) = (expected.to_vec(), actual.to_vec());
+            Err(ModelError::ShapeMismatch { path, tensor, expected, actual })
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// One tensor in memory at a time: SmolLM2's largest is the embedding, 49152 x 576 x 4 B = 113 MB.
+fn write_weights(gguf: &mut Gguf, shape: &LlamaShape, layout: &[Renamed], path: &Path) -> Result<(), ModelError> {
+    let names = layout.iter().map(|tensor| (tensor.to.clone(), tensor.shape.clone())).collect();
+    write_streaming(path, names, WeightDtype::F32, |writer| {
+        for tensor in layout {
+            let numbers = gguf.tensor_f32(&tensor.from)?;
+            let numbers = match tensor.to.as_str() {
+                name if name.ends_with("q_proj.weight") || name.ends_with("k_proj.weight") => {
+                    unpermute(&numbers, shape.head_dim, shape.hidden_size)
+                }
+                _ => numbers,
+            };
+            writer.put(&tensor.to, &numbers)?;
+        }
+        Ok(())
+    })
+}
+
+/// llama.cpp rotates neighbouring rows of a head, HF its halves: row `2 i + half` of a head goes to `half * head_dim / 2 +
+/// i`. The inverse of `permute` in llama.cpp's convert_hf_to_gguf.py.
+fn unpermute(numbers: &[f32], head_dim: usize, n_columns: usize) -> Vec<f32> {
+    let mut out = Vec::with_capacity(numbers.len());
+    for head in numbers.chunks(head_dim * n_columns) {
+        for half in 0..2 {
+            for idx in 0..head_dim / 2 {
+                out.extend_from_slice(&head[(2 * idx + half) * n_columns..][..n_columns]);
+            }
+        }
+    }
+    out
+}
+
+/// The shortest decimal that reads back as the same f32: 9.999999747378752e-6 was written as 1e-5.
+fn float_as_written(number: f64) -> f64 {
+    let narrow = number as f32;
+    if f64::from(narrow) == number { narrow.to_string().parse().unwrap_or(number) } else { number }
+}
+
+fn unsupported(gguf: &Gguf, feature: String) -> ModelError {
+    ModelError::UnsupportedFeature { path: gguf.path().to_owned(), feature }
+}
