@@ -50,6 +50,7 @@ pub(crate) struct Lines {
     line: u64,
     bytes_read: u64,
     total_bytes: u64,
+    max_line_bytes: u64,
     bad_lines: BadLines,
     skipped: SkippedLines,
     done: bool,
@@ -72,6 +73,7 @@ impl Lines {
             line: 0,
             bytes_read: 0,
             total_bytes,
+            max_line_bytes: MAX_LINE_BYTES,
             bad_lines,
             skipped: SkippedLines::default(),
             done: false,
@@ -100,7 +102,7 @@ impl Lines {
                     self.done = true;
                     return None;
                 }
-                Ok(Line::TooLong) => Err(Fault::TooLong { limit_bytes: MAX_LINE_BYTES }),
+                Ok(Line::TooLong) => Err(Fault::TooLong { limit_bytes: self.max_line_bytes }),
                 Ok(Line::Whole) => match std::str::from_utf8(content(&self.buffer, self.line == 1)) {
                     Err(error) => Err(Fault::InvalidUtf8 { byte: error.valid_up_to() }),
                     Ok(text) if text.trim_ascii().is_empty() => continue,
@@ -139,13 +141,13 @@ impl Lines {
     /// Reads up to and with the next line break into `buffer`.
     fn read_line(&mut self) -> std::io::Result<Line> {
         self.buffer.clear();
-        let n_bytes = self.reader.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut self.buffer)? as u64;
+        let n_bytes = self.reader.by_ref().take(self.max_line_bytes).read_until(b'\n', &mut self.buffer)? as u64;
         self.bytes_read += n_bytes;
         if n_bytes == 0 {
             return Ok(Line::End);
         }
         self.line += 1;
-        if n_bytes == MAX_LINE_BYTES && self.buffer.last() != Some(&b'\n') {
+        if n_bytes == self.max_line_bytes && self.buffer.last() != Some(&b'\n') {
             self.buffer = Vec::new();
             self.bytes_read += self.reader.skip_until(b'\n')? as u64;
             return Ok(Line::TooLong);
@@ -168,4 +170,26 @@ fn content(line: &[u8], is_first: bool) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     if is_first { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_without_end_costs_itself_only() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let path = dir.path().join("lines");
+        let content = format!("one\r\n\n{}\nfour", "x".repeat(100));
+        std::fs::write(&path, &content).expect("the fixture is written");
+        let mut lines = Lines::open(&path, BadLines::Skip).expect("opens");
+        lines.max_line_bytes = 10;
+        let mut next = || lines.next_record(|line, number| Ok(Some((line.to_owned(), number)))).transpose();
+        assert_eq!(next().expect("reads"), Some(("one".to_owned(), 1)));
+        assert_eq!(next().expect("reads"), Some(("four".to_owned(), 4)));
+        assert_eq!(next().expect("reads"), None);
+        let skipped = SkippedLine { line: 3, reason: Fault::TooLong { limit_bytes: 10 } };
+        assert_eq!(lines.skipped().first, [skipped]);
+        assert_eq!((lines.bytes_read(), lines.total_bytes()), (content.len() as u64, content.len() as u64));
+    }
 }

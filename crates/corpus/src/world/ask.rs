@@ -4,7 +4,7 @@
 //! - a chain never meets an entity twice, and its answer stands in no passage before the last one
 //! - the answer is not in the question's words (in a comparison it is one of two)
 //! - an intersection names one of its two constraints through another entity, whose passage must be found first, and
-//!   only one person fits
+//!   only one person fits. With both named outright ("born in X, works for Y") one search would do: that is no 2 hops
 use super::config::{KIND_NAMES, N_KINDS};
 use super::facts::{Entity, EntityIdx, Facts, Kind, Relation, Value};
 use super::random::Random;
@@ -24,7 +24,7 @@ pub(crate) struct Asker<'a> {
 }
 
 /// What a question is about, whatever its words. `Asker` never draws a key twice.
-#[derive(PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 enum Key {
     Chain(EntityIdx, Vec<Relation>),
     /// Unordered, and the same for "earlier" and "later".
@@ -37,9 +37,12 @@ enum Key {
 struct Draft {
     key: Key,
     text: String,
-    steps: Vec<(String, EntityIdx, String)>,
+    steps: Vec<DraftStep>,
     answer: String,
 }
+
+/// The query, the entity whose passage answers it, and the answer.
+type DraftStep = (String, EntityIdx, String);
 
 /// Draws are given up after this many failures for each question wanted, and some more for small numbers.
 const MAX_FAILURES_EACH: usize = 100;
@@ -76,10 +79,9 @@ impl<'a> Asker<'a> {
                     _ => self.chain(kind_idx - 1, random),
                 };
                 match draft {
-                    Some(draft) if !self.asked.contains(&draft.key) => {
+                    Some(draft) if self.asked.insert(draft.key.clone()) => {
                         found += 1;
-                        drafts.push((kind_idx, draft.text, draft.steps, draft.answer));
-                        self.asked.insert(draft.key);
+                        drafts.push((kind_idx, draft));
                     }
                     _ => n_failures += 1,
                 }
@@ -89,33 +91,26 @@ impl<'a> Asker<'a> {
             }
         }
         random.shuffle(&mut drafts);
-        let numbered = drafts.into_iter().enumerate().map(|(question_idx, (kind_idx, text, steps, answer))| {
+        let numbered = drafts.into_iter().enumerate().map(|(question_idx, (kind_idx, draft))| {
             let id = format!("world{seed}-{split}-{}", question_idx + 1);
-            self.finish(id, split, kind_idx, text, steps, answer)
+            let kind = ["comparison", "intersection", "lookup"].get(kind_idx).copied().unwrap_or("composition");
+            self.finish(id, split, kind, draft)
         });
         Ok(numbered.collect())
     }
 
-    fn finish(
-        &self,
-        id: String,
-        split: &str,
-        kind_idx: usize,
-        text: String,
-        steps: Vec<(String, EntityIdx, String)>,
-        answer: String,
-    ) -> WorldQuestion {
+    fn finish(&self, id: String, split: &str, kind: &str, draft: Draft) -> WorldQuestion {
+        let Draft { text, steps, answer, .. } = draft;
         let passage = |entity: EntityIdx| &self.passages[entity.0 as usize];
-        let kind = ["comparison", "intersection", "lookup"].get(kind_idx).copied().unwrap_or("composition");
-        let supporting = steps.iter().map(|(_, entity, _)| Supporting {
-            id: passage(*entity).id.clone(),
-            title: passage(*entity).title.clone(),
-        });
+        let gold_passage = |(_, entity, _): &DraftStep| {
+            let Passage { id, title, .. } = passage(*entity);
+            Supporting { id: id.clone(), title: title.clone() }
+        };
         let record = QaRecord {
             id: id.clone(),
             question: text.clone(),
             answers: GoldAnswers::new(vec![answer.clone()]).expect("there is one answer"),
-            supporting: supporting.collect(),
+            supporting: steps.iter().map(gold_passage).collect(),
             hops: Some(steps.len() as u32),
             kind: Some(kind.to_owned()),
             dataset: Some("world".to_owned()),

@@ -108,20 +108,20 @@ impl Kind {
 impl Facts {
     pub(crate) fn generate(n_people: usize, random: &mut Random) -> Self {
         let sizes = Sizes::new(n_people);
+        let places = Places { sizes };
         let mut people = families(sizes.n_people, random);
-        let places = Places::new(sizes);
         let works = works(sizes, &people, random);
-        let companies = companies(sizes, &people, random);
+        let mut companies = companies(sizes, &people, random);
         let mut leaders = Leaders::new(&people, random);
         let mut cities = cities(sizes, places, &mut leaders, random);
         let mut regions = regions(sizes, places, &mut leaders, random);
-        let mut companies = companies;
         for (company_idx, company) in companies.iter_mut().enumerate() {
             let boss = leaders.next();
             people[boss.0 as usize].employer = Some(places.company(company_idx));
             company.facts.push((Relation::Boss, Value::Entity(boss)));
             company.facts.push((Relation::Headquarters, Value::Entity(places.city(random.below(sizes.n_cities)))));
         }
+        // Six in ten have an employer, and every boss; the others have a job.
         for person in &mut people {
             if random.chance(60) && person.employer.is_none() {
                 person.employer = Some(places.company(random.below(sizes.n_companies)));
@@ -196,10 +196,6 @@ struct Places {
 }
 
 impl Places {
-    fn new(sizes: Sizes) -> Self {
-        Self { sizes }
-    }
-
     fn city(self, city_idx: usize) -> EntityIdx {
         EntityIdx((self.sizes.n_people + city_idx) as u32)
     }

@@ -1,4 +1,5 @@
-//! The words that names are made of: common English ones, so that a name costs a language model about two tokens.
+//! The words that names are made of: common English ones, so that a name costs a language model about two tokens
+//! (under GPT-2's vocabulary each word of a name is one).
 //!
 //! No word is in two lists and none is a word of the sentences, so that a search for a name finds its bearer
 //! (a test holds them apart). Surnames do not run in families: nothing about a name can be guessed from another.
@@ -8,7 +9,7 @@ use std::collections::HashSet;
 #[rustfmt::skip]
 pub(crate) const FEMALE: [&str; 60] = [
     "Mary", "Anna", "Emma", "Alice", "Jane", "Helen", "Laura", "Sarah", "Julia", "Karen", "Linda", "Susan", "Nancy",
-    "Betty", "Carol", "Diana", "Ellen", "Fiona", "Grace", "Hannah", "Irene", "Judy", "Kate", "Lisa", "Maria", "Nina",
+    "Betty", "Carol", "Diana", "Ellen", "Fiona", "Grace", "Hannah", "Joan", "Judy", "Kate", "Lisa", "Maria", "Nina",
     "Olivia", "Paula", "Rachel", "Rita", "Ruth", "Sally", "Sandra", "Sophie", "Tina", "Vera", "Wendy", "Amy", "Barbara",
     "Clara", "Donna", "Eva", "Frances", "Gloria", "Jenny", "Lucy", "Molly", "Monica", "Naomi", "Nora", "Rebecca",
     "Rosa", "Stella", "Teresa", "Tracy", "Victoria", "Zoe", "Claire", "Martha", "Emily",
@@ -37,9 +38,9 @@ pub(crate) const SURNAMES: [&str; 100] = [
 #[rustfmt::skip]
 pub(crate) const CITIES: [&[&str]; 2] = [
     &["Oak", "Pine", "Elm", "Ash", "Maple", "Cedar", "Birch", "Willow", "Apple", "Cherry", "Rose", "Lily", "Clover",
-      "Fern", "Moss", "Honey", "Eagle", "Hawk", "Raven", "Falcon", "Deer", "Bear", "Otter", "Beaver", "Salmon", "Trout",
+      "Fern", "Moss", "Honey", "Eagle", "Hawk", "Raven", "Falcon", "Deer", "Bear", "Fish", "Beaver", "Salmon", "Trout",
       "Goose", "Duck", "Robin", "Lion", "Tiger", "Horse", "Sheep", "Rabbit", "Turtle", "Lemon", "Olive", "Peach",
-      "Plum", "Walnut"],
+      "Plum", "Corn"],
     &["Bay", "Falls", "Creek", "Ridge", "Grove", "Harbor", "Springs", "Valley", "Beach", "Bridge", "Point", "Cross",
       "Gate", "Cove", "Haven", "Heights"],
 ];
@@ -48,29 +49,29 @@ pub(crate) const REGIONS: [&[&str]; 2] = [
     &["North", "South", "East", "West", "Upper", "Lower", "Great", "Old", "New", "High", "Far", "Outer", "Inner",
       "Middle", "Royal", "Grand"],
     &["Plain", "Coast", "Highland", "Moor", "Desert", "Island", "Shore", "Delta", "Prairie", "Basin", "Canyon",
-      "Tundra", "Mesa", "Meadow"],
+      "Swamp", "Mesa", "Meadow"],
 ];
 #[rustfmt::skip]
 pub(crate) const COMPANIES: [&[&str]; 2] = [
     &["Blue", "Red", "Golden", "Silver", "Bright", "Rapid", "Solar", "Lunar", "Star", "Atlas", "Omega", "Alpha",
-      "Prime", "Crown", "Summit", "Global", "Pacific", "Arctic", "Arrow", "Anchor", "Beacon", "Compass", "Diamond",
-      "Ruby", "Pearl", "Velvet", "Copper", "Iron", "Steel", "Carbon", "Cobalt", "Neon", "Pixel", "Quantum", "Turbo",
+      "Prime", "Crown", "Summit", "Global", "Pacific", "Arctic", "Arrow", "Magic", "Beacon", "Compass", "Diamond",
+      "Ruby", "Pearl", "Velvet", "Copper", "Iron", "Steel", "Carbon", "Laser", "Neon", "Pixel", "Quantum", "Turbo",
       "Vector"],
     &["Mill", "Bank", "Foods", "Motors", "Press", "Group", "Labs", "Media", "Energy", "Systems", "Tools", "Toys",
-      "Paper", "Glass", "Records", "Studios", "Insurance", "Clothing", "Shoes", "Coffee", "Software", "Chemicals",
+      "Paper", "Glass", "Records", "Studios", "Insurance", "Clothing", "Shoes", "Coffee", "Software", "Chemical",
       "Electric", "Airlines"],
 ];
 #[rustfmt::skip]
 pub(crate) const WORKS: [&[&str]; 2] = [
     &["The Silent", "The Broken", "The Hidden", "The Lost", "The Secret", "The Empty", "The Burning", "The Frozen",
-      "The Distant", "The Bitter", "The Gentle", "The Hollow", "The Endless", "The Final", "The Forgotten", "The Quiet",
+      "The Dead", "The Dark", "The Gentle", "The Hollow", "The Endless", "The Final", "The Forgotten", "The Quiet",
       "The Lonely", "The Wild", "The Sleeping", "The Dancing", "The Falling", "The Rising", "The Running",
-      "The Crooked", "The Ancient", "The Modern", "The Perfect", "The Strange", "The Sacred", "The Savage",
+      "The Cold", "The Ancient", "The Modern", "The Perfect", "The Strange", "The Sacred", "The Savage",
       "The Scarlet", "The Purple", "The Yellow", "The Invisible", "The Midnight", "The Winter", "The Summer",
       "The Autumn"],
-    &["Door", "Window", "Mirror", "Letter", "Garden", "Road", "Train", "Clock", "Candle", "Shadow", "Whisper", "Storm",
+    &["Door", "Window", "Mirror", "Letter", "Garden", "Road", "Train", "Clock", "Candle", "Shadow", "Voice", "Storm",
       "Flame", "Sword", "Throne", "Castle", "Tower", "Forest", "River", "Ocean", "Mountain", "Sky", "Moon", "Dream",
-      "Promise", "Stranger", "Thief", "Queen", "Prince", "Ghost", "Angel", "Dragon", "Piano", "Violin", "Kitchen",
+      "Promise", "Stranger", "Thief", "Queen", "Prince", "Ghost", "Angel", "Dragon", "Piano", "Guitar", "Kitchen",
       "Ticket", "Map", "Key", "Ring", "Boat"],
 ];
 #[rustfmt::skip]
