@@ -169,13 +169,13 @@ impl DecoderConfig {
                 return invalid(format!("{name} is {size}"));
             }
         }
-        if self.n_heads % self.n_kv_heads != 0 {
+        if !self.n_heads.is_multiple_of(self.n_kv_heads) {
             return invalid(format!(
                 "num_attention_heads {} is no multiple of num_key_value_heads {}",
                 self.n_heads, self.n_kv_heads
             ));
         }
-        if self.head_dim % 2 != 0 {
+        if !self.head_dim.is_multiple_of(2) {
             return invalid(format!("head_dim {} is odd, so it has no rotary halves", self.head_dim));
         }
         if !(self.rope_theta > 0.0 && self.rms_norm_eps >= 0.0) {

@@ -56,6 +56,8 @@ const LAYER_TENSORS: &[(&str, &str)] = &[
     ("ffn_up", "mlp.up_proj"),
     ("ffn_down", "mlp.down_proj"),
 ];
+/// Beyond any model, and small enough that products of two stay within 64 bits.
+const MAX_SIZE: usize = 1 << 30;
 /// Frequency divisors that llama.cpp's converter computes for Llama 3.1 and later.
 const ROPE_FREQUENCIES: &str = "rope_freqs.weight";
 
@@ -73,23 +75,29 @@ impl LlamaShape {
             return Err(unsupported(gguf, format!("a mixture of {n_experts} experts")));
         }
         let required = |key: &str| match gguf.count(&format!("llama.{key}")) {
-            Some(count @ 1..=0x4000_0000) => Ok(count),
+            Some(count @ 1..=MAX_SIZE) => Ok(count),
             other => Err(gguf.invalid(format!("llama.{key} is {other:?}"))),
         };
         let (hidden_size, n_heads) = (required("embedding_length")?, required("attention.head_count")?);
         let head_dim = gguf.count("llama.attention.key_length").unwrap_or(hidden_size / n_heads);
+        let n_kv_heads = gguf.count("llama.attention.head_count_kv").unwrap_or(n_heads);
         if gguf.count("llama.rope.dimension_count").is_some_and(|n_rotated| n_rotated != head_dim) {
             return Err(unsupported(gguf, "rotary embeddings over a part of each head".to_owned()));
         }
-        if head_dim == 0 || head_dim % 2 != 0 {
-            return Err(gguf.invalid(format!("its heads are {head_dim} wide")));
+        if head_dim == 0
+            || !head_dim.is_multiple_of(2)
+            || head_dim > MAX_SIZE
+            || n_kv_heads == 0
+            || n_kv_heads > n_heads
+        {
+            return Err(gguf.invalid(format!("it has {n_heads} and {n_kv_heads} heads, {head_dim} wide")));
         }
         let mut shape = Self {
             hidden_size,
             intermediate_size: required("feed_forward_length")?,
             n_layers: required("block_count")?,
             n_heads,
-            n_kv_heads: gguf.count("llama.attention.head_count_kv").unwrap_or(n_heads),
+            n_kv_heads,
             head_dim,
             vocab_size: gguf.shape("token_embd.weight").and_then(|shape| shape.first().copied()).unwrap_or(0),
             max_position_embeddings: required("context_length")?,
