@@ -65,12 +65,17 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
     if args.question.trim().is_empty() {
         bail!("the question is empty");
     }
-    let agent = agent(&args)?;
+    let mut agent = agent(&args, args.max_tokens)?;
     let index = Bm25Index::open(&args.index)?;
     let mut bar = output.progress("opening the model", Unit::Nothing, 0);
     let model = args.place.find(&args.model)?;
     ensure_no_adapter(&model)?;
     let policy = Policy::open(&model, args.adapter.as_deref(), args.max_tokens)?;
+    let context = policy.decoder.max_positions();
+    if context < args.max_tokens {
+        bar.pause(|| output.note(format_args!("{} takes dialogues of {context} tokens at most", model.display())));
+        agent = self::agent(&args, context)?;
+    }
     let engine = policy.engine(&GeneratorConfig::default());
     bar.set_what("thinking");
 
@@ -115,7 +120,7 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
     }
 }
 
-fn agent(args: &Args) -> anyhow::Result<Agent> {
+fn agent(args: &Args, max_dialogue_tokens: usize) -> anyhow::Result<Agent> {
     let protocol = match &args.protocol {
         None => Protocol::default(),
         Some(path) => {
@@ -126,7 +131,7 @@ fn agent(args: &Args) -> anyhow::Result<Agent> {
     let config = AgentConfig {
         top_k: args.top_k,
         max_steps: args.max_steps,
-        max_dialogue_tokens: args.max_tokens,
+        max_dialogue_tokens,
         temperature: args.temperature,
         top_p: args.top_p,
         ..AgentConfig::default()

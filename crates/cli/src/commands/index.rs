@@ -35,6 +35,9 @@ pub(crate) struct Args {
     /// Memory for buffers, in MiB; unique ids take up to 18 bytes a passage on top
     #[arg(long, value_name = "N", default_value_t = Bm25Config::default().memory_mb)]
     memory_mb: usize,
+    /// Passages between two commits: a killed build loses at most this many
+    #[arg(long, value_name = "N", default_value_t = Bm25Config::default().commit_every)]
+    commit_every: u64,
 }
 
 /// Up to this size the whole file is hashed, about a second a GB; of larger ones `N_SAMPLES` blocks and the size.
@@ -49,7 +52,7 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
         analysis: Analysis { stemming: !args.no_stemming },
         memory_mb: args.memory_mb,
         n_threads: rayon::current_num_threads().clamp(1, 8),
-        ..Bm25Config::default()
+        commit_every: args.commit_every,
     };
     let bad_lines = if args.skip_bad { BadLines::Skip } else { BadLines::Stop };
     let target = Target { dir: &args.out, replace: args.force };

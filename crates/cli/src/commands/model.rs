@@ -99,7 +99,7 @@ enum Dtype {
     F16,
 }
 
-/// The dialogue for which `model info` tells the memory.
+/// The dialogue for which `model info` tells the memory, where the model takes as long a one.
 const DIALOGUE_TOKENS: usize = 2048;
 
 pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
@@ -197,9 +197,10 @@ fn run_info(args: &InfoArgs, output: &Output) -> anyhow::Result<()> {
     let chat = HfChat::open(&dir, None).map(|_| "present".to_owned());
     line("chat template", chat.unwrap_or_else(|error| format!("unusable: {error}")))?;
     let cache = KvCache::bytes_a_token(&config) as u64;
-    let dialogue = bytes(4 * n_parameters + cache * DIALOGUE_TOKENS as u64);
+    let n_tokens = DIALOGUE_TOKENS.min(config.max_position_embeddings) as u64;
+    let dialogue = bytes(4 * n_parameters + cache * n_tokens);
     let memory = format!("{} computed in f32, and {} a token", bytes(4 * n_parameters), bytes(cache));
-    line("memory", format!("{memory}: {dialogue} for a dialogue of {DIALOGUE_TOKENS} tokens"))
+    line("memory", format!("{memory}: {dialogue} for a dialogue of {n_tokens} tokens"))
 }
 
 /// The sizes of the weights files of a folder.

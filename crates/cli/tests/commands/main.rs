@@ -1,0 +1,8 @@
+//! The commands as a user gives them: the built binary over a small world.
+mod ask;
+mod common;
+mod eval;
+mod index;
+mod model;
+mod usage;
+mod world;
