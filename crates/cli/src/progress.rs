@@ -44,9 +44,11 @@ impl Progress {
         let bar = ProgressBar::with_draw_target((total > 0).then_some(total), ProgressDrawTarget::stderr());
         let template = match (unit, total) {
             (Unit::Nothing, _) => "{spinner} {msg} ({elapsed})",
-            (Unit::Bytes, 0) => "{spinner} {msg} {bytes}, {bytes_per_sec}",
+            (Unit::Bytes, 0) => "{spinner} {msg} {decimal_bytes}, {decimal_bytes_per_sec}",
             (Unit::Items, 0) => "{spinner} {msg} {human_pos}, {per_sec}",
-            (Unit::Bytes, _) => "{msg} [{bar:30}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
+            (Unit::Bytes, _) => {
+                "{msg} [{bar:30}] {decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} left"
+            }
             (Unit::Items, _) => "{msg} [{bar:30}] {human_pos} of {human_len}, {per_sec}, {eta} left",
         };
         bar.set_style(ProgressStyle::with_template(template).expect("the template is valid").progress_chars("=> "));
