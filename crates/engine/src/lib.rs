@@ -10,9 +10,10 @@ mod sample;
 
 pub use sample::{Draw, draw};
 
+use exsearch_model::chat::HfChat;
 use exsearch_model::decoder::{Adapter, Chunk, Decoder, KvCache, Workspace};
 use exsearch_schema::{
-    Finish, GenerateError, GenerateRequest, Generation, Generator, RequestId, ScoreError, ScoreRequest, Scorer,
+    ChatCodec, Finish, GenerateError, GenerateRequest, Generation, Generator, RequestId, ScoreError, ScoreRequest, Scorer,
 };
 use prefix::{PrefixStore, common_prefix};
 use std::cell::RefCell;
@@ -35,6 +36,16 @@ pub trait Decode: Sync {
     fn decode(&self, ids: &[u32]) -> String;
     /// Tokens that end a turn.
     fn end_ids(&self) -> &[u32];
+}
+
+impl Decode for HfChat {
+    fn decode(&self, ids: &[u32]) -> String {
+        ChatCodec::decode(self, ids)
+    }
+
+    fn end_ids(&self) -> &[u32] {
+        self.end_of_turn_ids()
+    }
 }
 
 /// Counters since the engine was made.

@@ -1,1 +1,27 @@
 //! The EM loop over all stages, its run folder, and the report.
+//!
+//! Each stage leaves its artifact under its final name only when it is complete, so that a killed run continues at the first
+//! stage whose artifact is missing and ends as if it had never been killed.
+mod config;
+mod em;
+mod error;
+mod files;
+mod folder;
+mod packing;
+pub mod report;
+mod sampling;
+mod summary;
+mod training;
+mod warmup;
+mod workbench;
+
+pub use config::{DataConfig, EmConfig, RunConfig, TestConfig, parse};
+pub use em::{Event, OnEvent, run};
+pub use error::RunError;
+pub use files::{read_json, read_jsonl, write_json, write_jsonl};
+pub use packing::pack;
+pub use sampling::{SampleProgress, SampleTask, Sampled, sample};
+pub use summary::{Outcome, StageSummary, report_of};
+pub use training::train_checkpoint;
+pub use warmup::{WarmupStats, read_gold, replay};
+pub use workbench::{GeneratorConfig, Policy};

@@ -7,7 +7,14 @@ mod compare;
 mod eval;
 mod index;
 mod model;
+mod pack;
+mod quickstart;
+mod report;
+mod run;
+mod sample;
 mod search;
+mod train;
+mod weigh;
 mod world;
 
 use crate::output::Output;
@@ -20,10 +27,15 @@ pub(crate) enum Command {
     Search(search::Args),
     Model(model::Args),
     Ask(ask::Args),
-    // sample, weigh, pack, train: here.
+    Sample(sample::Args),
+    Weigh(weigh::Args),
+    Pack(pack::Args),
+    Train(train::Args),
     Eval(eval::Args),
     Compare(compare::Args),
-    // run, quickstart, report: here.
+    Run(run::Args),
+    Quickstart(quickstart::Args),
+    Report(report::Args),
 }
 
 /// Runs one.
@@ -34,7 +46,19 @@ pub(crate) fn run(command: Command, output: &Output) -> anyhow::Result<()> {
         Command::Search(args) => search::run(args, output),
         Command::Model(args) => model::run(args, output),
         Command::Ask(args) => ask::run(args, output),
+        Command::Sample(args) => sample::run(args, output),
+        Command::Weigh(args) => weigh::run(args, output),
+        Command::Pack(args) => pack::run(args, output),
+        Command::Train(args) => train::run(args, output),
         Command::Eval(args) => eval::run(args, output),
         Command::Compare(args) => compare::run(args, output),
+        Command::Run(args) => run::run(args, output),
+        Command::Quickstart(args) => quickstart::run(args, output),
+        Command::Report(args) => report::run(args, output),
     }
+}
+
+/// Reads the run configuration that a single stage takes its settings from.
+fn run_config(path: &std::path::Path) -> anyhow::Result<exsearch_run::RunConfig> {
+    Ok(exsearch_run::RunConfig::open(path)?)
 }

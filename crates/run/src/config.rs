@@ -1,0 +1,276 @@
+//! The configuration of a run: one TOML file, every field with a default or required, unknown ones refused.
+use crate::error::{RunError, io};
+use crate::workbench::GeneratorConfig;
+use exsearch_agent::{Agent, AgentConfig, Protocol};
+use exsearch_evaluation::EvalConfig;
+use exsearch_trainer::TrainConfig;
+use exsearch_trainset::{PackConfig, WeightsConfig};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// A run of the EM loop.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// Every draw, shuffle and fresh adapter of the run comes from this. Default 0.
+    #[serde(default)]
+    pub seed: u64,
+    /// Shown as the heading of the report. Default `ExSearch run`.
+    #[serde(default = "default_title")]
+    pub title: String,
+    /// The model folder that the run starts from (`exsearch model pull` prints it).
+    pub model: PathBuf,
+    /// The longest dialogue in tokens; shorter than the model's own limit to bound memory. Default 2048.
+    #[serde(default = "default_max_tokens")]
+    pub max_tokens: usize,
+    /// A file with prompts and marks in place of the built-in ones (see `crates/agent/src/default_protocol.toml`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<PathBuf>,
+    /// Passages and questions.
+    pub data: DataConfig,
+    /// The agent, as it samples in the E-step. Evaluations use the same settings with temperature 0.
+    #[serde(default)]
+    pub agent: AgentConfig,
+    /// The local generator's limits.
+    #[serde(default)]
+    pub generator: GeneratorConfig,
+    /// How warm-up trains.
+    #[serde(default)]
+    pub warmup: TrainConfig,
+    /// The EM loop.
+    #[serde(default)]
+    pub em: EmConfig,
+    /// How trajectories are weighed.
+    #[serde(default)]
+    pub weights: WeightsConfig,
+    /// How training examples are made.
+    #[serde(default)]
+    pub pack: PackConfig,
+    /// How the M-step trains.
+    #[serde(default)]
+    pub train: TrainConfig,
+    /// How evaluations compute their intervals.
+    #[serde(default)]
+    pub evaluation: EvalConfig,
+}
+
+/// Passages and questions of a run. Paths are relative to the configuration file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// The index that `exsearch index` built.
+    pub index: PathBuf,
+    /// Questions to learn from.
+    pub train: PathBuf,
+    /// Only rows of this split of `train`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_split: Option<String>,
+    /// Questions to choose the best iteration by.
+    pub dev: PathBuf,
+    /// Only rows of this split of `dev`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dev_split: Option<String>,
+    /// How many of `dev`, from its first. Default all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n_dev: Option<usize>,
+    /// More held-out questions, each set answered at every stage and reported under its name; nothing is chosen by them.
+    #[serde(default)]
+    pub test: Vec<TestConfig>,
+    /// Gold trajectories for warm-up. Default none: the loop starts from the model as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warmup: Option<PathBuf>,
+    /// Only gold trajectories of these data sets. Default all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warmup_datasets: Vec<String>,
+    /// How many gold trajectories, drawn by the seed. Default all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n_warmup: Option<usize>,
+}
+
+/// A set of held-out questions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TestConfig {
+    /// What tables call it; also a folder's name.
+    pub name: String,
+    /// Its questions.
+    pub questions: PathBuf,
+    /// Only rows of this split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<String>,
+    /// How many, from the first. Default all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+/// The EM loop.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EmConfig {
+    /// N: at most this many iterations.
+    pub iterations: usize,
+    /// Questions an iteration: the next ones of the shuffled training questions, from the start again behind the last.
+    pub questions: usize,
+    /// M: trajectories a question.
+    pub samples: u32,
+    /// Stops after this many iterations without a better dev score; 0 never stops early.
+    pub patience: usize,
+    /// Whether the model is evaluated before any training.
+    pub evaluate_untrained: bool,
+}
+
+impl Default for EmConfig {
+    fn default() -> Self {
+        Self { iterations: 5, questions: 64, samples: 4, patience: 2, evaluate_untrained: true }
+    }
+}
+
+fn default_title() -> String {
+    "ExSearch run".into()
+}
+
+fn default_max_tokens() -> usize {
+    2048
+}
+
+impl RunConfig {
+    /// Reads a configuration file and makes its paths relative to the current folder instead of the file's.
+    pub fn open(path: &Path) -> Result<Self, RunError> {
+        let text = std::fs::read_to_string(path).map_err(io(path))?;
+        let mut config: Self = parse(&text).map_err(|reason| RunError::Config { path: path.to_owned(), reason })?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        for path in config.paths_mut() {
+            *path = folder.join(&*path);
+        }
+        config.check().map_err(|reason| RunError::Config { path: path.to_owned(), reason })?;
+        Ok(config)
+    }
+
+    /// The configuration as TOML, every default written out.
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).expect("a configuration is plain data")
+    }
+
+    /// The agent as it samples in the E-step.
+    pub fn sampler(&self) -> Result<Agent, RunError> {
+        Ok(Agent::new(self.read_protocol()?, self.agent.clone())?)
+    }
+
+    /// The agent as it is evaluated: greedy.
+    pub fn evaluator(&self) -> Result<Agent, RunError> {
+        Ok(Agent::new(self.read_protocol()?, AgentConfig { temperature: 0.0, ..self.agent.clone() })?)
+    }
+
+    fn read_protocol(&self) -> Result<Protocol, RunError> {
+        let Some(path) = &self.protocol else { return Ok(Protocol::default()) };
+        let text = std::fs::read_to_string(path).map_err(io(path))?;
+        Protocol::from_toml(&text).map_err(|error| RunError::Config { path: path.clone(), reason: error.to_string() })
+    }
+
+    fn paths_mut(&mut self) -> Vec<&mut PathBuf> {
+        let data = &mut self.data;
+        let mut paths = vec![&mut self.model, &mut data.index, &mut data.train, &mut data.dev];
+        paths.extend(self.protocol.as_mut());
+        paths.extend(data.warmup.as_mut());
+        paths.extend(data.test.iter_mut().map(|test| &mut test.questions));
+        paths
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let mut names = std::collections::HashSet::from(["dev"]);
+        for test in &self.data.test {
+            let plain = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
+            if test.name.is_empty() || test.name.starts_with('.') || !test.name.chars().all(plain) {
+                return Err(format!("data.test.name `{}` must be letters, digits, `-`, `_` and `.`", test.name));
+            }
+            if !names.insert(&test.name) {
+                return Err(format!("data.test.name `{}` is used twice", test.name));
+            }
+        }
+        if self.em.iterations > 0 && (self.em.questions == 0 || self.em.samples == 0) {
+            return Err("em.questions and em.samples must be at least 1".into());
+        }
+        self.warmup.check().map_err(|error| error.to_string().replace("train.", "warmup."))?;
+        self.train.check().map_err(|error| error.to_string())
+    }
+}
+
+/// Parses TOML; the name of an unknown field is answered with the nearest known one.
+pub fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
+    toml::from_str(text).map_err(|error| {
+        let message = error.message().to_owned();
+        let at = error
+            .span()
+            .map_or(String::new(), |span| format!("line {}: ", text[..span.start].matches('\n').count() + 1));
+        format!(
+            "{at}{message}{}",
+            nearest(&message).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
+        )
+    })
+}
+
+/// The expected name that is nearest to the unknown one in serde's "unknown field `a`, expected one of `b`, `c`".
+fn nearest(message: &str) -> Option<String> {
+    if !message.starts_with("unknown ") {
+        return None;
+    }
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let unknown = quoted.next()?;
+    quoted
+        .map(|name| (strsim::damerau_levenshtein(unknown, name), name))
+        .min()
+        .filter(|(distance, name)| *distance <= name.len().max(unknown.len()) / 2)
+        .map(|(_, name)| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: &str = r#"
+        model = "model"
+        [data]
+        index = "index"
+        train = "train.jsonl"
+        dev = "dev.jsonl"
+    "#;
+
+    #[test]
+    fn a_small_file_is_enough_and_its_resolved_copy_reads_back() {
+        let config: RunConfig = parse(SMALL).expect("valid");
+        assert_eq!(config.em.samples, 4);
+        let copy: RunConfig = parse(&config.to_toml()).expect("the resolved copy is valid");
+        assert_eq!(copy, config);
+    }
+
+    #[test]
+    fn a_typo_is_answered_with_the_nearest_name() {
+        let check = |extra: &str, expect: &[&str]| {
+            let error = parse::<RunConfig>(&format!("{extra}\n{SMALL}")).expect_err("a typo");
+            assert!(expect.iter().all(|part| error.contains(part)), "{error}");
+        };
+        check("modle = 'x'", &["line 1", "`model`"]);
+        check("em = { sampels = 3 }", &["did you mean `samples`?"]);
+        check("train = { learning_rat = 3 }", &["did you mean `learning_rate`?"]);
+        check("agent = { temprature = 1.0 }", &["did you mean `temperature`?"]);
+        check("train = { method = 'lorra' }", &["did you mean `lora`?"]);
+    }
+
+    #[test]
+    fn settings_that_cannot_work_are_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("run.toml");
+        let check = |text: &str, expect: &str| {
+            std::fs::write(&path, text).expect("written");
+            let error = RunConfig::open(&path).expect_err("refused").to_string();
+            assert!(error.contains(expect) && error.contains("run.toml"), "{error}");
+        };
+        check(&format!("em = {{ samples = 0 }}\n{SMALL}"), "at least 1");
+        check(&format!("warmup = {{ learning_rate = -1.0 }}\n{SMALL}"), "warmup.learning_rate");
+        check(&format!("{SMALL}\ntest = [{{ name = '../x', questions = 'q' }}]"), "letters");
+        check(&format!("{SMALL}\ntest = [{{ name = 'dev', questions = 'q' }}]"), "used twice");
+        std::fs::write(&path, SMALL).expect("written");
+        let config = RunConfig::open(&path).expect("valid");
+        assert_eq!(config.data.index, folder.path().join("index"));
+    }
+}

@@ -1,0 +1,313 @@
+//! The EM loop (arXiv 2505.20128, algorithm 1): untrained, warm-up, then sample, weigh, train, evaluate, again and again.
+//!
+//! ```text
+//! DIR/config.toml manifest.json timings.jsonl summary.json report.html
+//! DIR/untrained/eval-SET/{trajectories,scores}.jsonl eval.json
+//! DIR/warmup/{trajectories,train}.jsonl stats.json checkpoint/ checkpoint.steps.jsonl eval-SET/
+//! DIR/iter-N/{trajectories,scores,weights,train}.jsonl diagnostics.json checkpoint/ checkpoint.steps.jsonl eval-SET/
+//! ```
+use crate::config::RunConfig;
+use crate::error::RunError;
+use crate::files;
+use crate::folder::RunFolder;
+use crate::packing::pack;
+use crate::sampling::{SampleProgress, SampleTask, sample};
+use crate::summary::{Outcome, StageSummary};
+use crate::training::train_checkpoint;
+use crate::warmup::{WarmupStats, read_gold, replay, replay_into};
+use crate::workbench::Policy;
+use exsearch_agent::{Agent, job_seed};
+use exsearch_corpus::{BadLines, read_questions};
+use exsearch_evaluation::{Report, evaluate, read_report};
+use exsearch_retriever::bm25::Bm25Index;
+use exsearch_schema::{Example, QaRecord};
+use exsearch_trainer::StepReport;
+use exsearch_trainset::{Diagnostics, PackStats, weigh};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::time::Instant;
+
+/// What happens during a run, for display.
+pub enum Event<'a> {
+    /// A part of a stage begins.
+    Part {
+        /// `untrained`, `warm-up`, `iteration 1`, ...
+        stage: &'a str,
+        /// What is done.
+        part: &'a str,
+    },
+    /// Trajectories come in.
+    Sampling(SampleProgress),
+    /// An optimizer step is done.
+    Step(&'a StepReport),
+    /// Warm-up data is there.
+    Warmup(&'a WarmupStats),
+    /// An E-step's weights are there, and the training set that they make.
+    Weighed(&'a Diagnostics, &'a PackStats),
+    /// A stage was evaluated.
+    Evaluated {
+        /// The stage.
+        stage: &'a str,
+        /// The set of questions.
+        set: &'a str,
+        /// The scores.
+        report: &'a Report,
+    },
+    /// The loop ends before its last iteration.
+    StoppedEarly {
+        /// Iterations without a better dev score.
+        n_without_gain: usize,
+    },
+}
+
+/// Receives what happens.
+pub type OnEvent<'a> = &'a mut dyn FnMut(Event<'_>);
+
+/// A named set of held-out questions.
+pub(crate) struct EvalSet {
+    pub(crate) name: String,
+    pub(crate) questions: Vec<QaRecord>,
+}
+
+/// The stages share these.
+struct Loop<'a> {
+    config: &'a RunConfig,
+    folder: RunFolder,
+    index: Bm25Index,
+    sampler: Agent,
+    evaluator: Agent,
+    sets: Vec<EvalSet>,
+    policy: Policy,
+}
+
+/// What an E-step leaves in `diagnostics.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct EStep {
+    pub(crate) diagnostics: Diagnostics,
+    pub(crate) pack: PackStats,
+    /// 1 / sum w² of every question that contributes.
+    pub(crate) effective_sample_sizes: Vec<f64>,
+}
+
+/// Runs or continues the loop in `dir`.
+pub fn run(config: &RunConfig, dir: &Path, on_event: OnEvent<'_>) -> Result<Outcome, RunError> {
+    let folder = RunFolder::open(config, dir)?;
+    let mut em = Loop::open(config, folder)?;
+    let train = em.train_questions()?;
+    let mut stages = Vec::new();
+    if config.em.evaluate_untrained {
+        stages.push(em.evaluate("untrained", "untrained", on_event)?);
+    }
+    if config.data.warmup.is_some() {
+        em.warm_up(on_event)?;
+        stages.push(em.evaluate("warm-up", "warmup", on_event)?);
+    }
+    let mut n_without_gain = 0;
+    for iteration in 1..=config.em.iterations {
+        let (stage, dir) = (format!("iteration {iteration}"), format!("iter-{iteration}"));
+        let questions = questions_of(&train, iteration, config.em.questions);
+        let examples = em.e_step(&stage, &dir, iteration, &questions, on_event)?;
+        em.m_step(&stage, &dir, &examples, on_event)?;
+        let best_before = stages.iter().map(StageSummary::dev_score).max_by(f64::total_cmp);
+        stages.push(em.evaluate(&stage, &dir, on_event)?);
+        let gained = best_before.is_none_or(|best| stages.last().expect("just added").dev_score() > best);
+        n_without_gain = if gained { 0 } else { n_without_gain + 1 };
+        if config.em.patience > 0 && n_without_gain >= config.em.patience && iteration < config.em.iterations {
+            on_event(Event::StoppedEarly { n_without_gain });
+            break;
+        }
+    }
+    em.finish(stages)
+}
+
+/// The questions of an iteration: the next `count` of the shuffled ones, around the end to the start.
+fn questions_of(shuffled: &[QaRecord], iteration: usize, count: usize) -> Vec<QaRecord> {
+    let count = count.min(shuffled.len());
+    let start = (iteration - 1) * count;
+    (start..start + count).map(|idx| shuffled[idx % shuffled.len()].clone()).collect()
+}
+
+impl<'a> Loop<'a> {
+    fn open(config: &'a RunConfig, folder: RunFolder) -> Result<Self, RunError> {
+        Ok(Self {
+            config,
+            folder,
+            index: Bm25Index::open(&config.data.index)?,
+            sampler: config.sampler()?,
+            evaluator: config.evaluator()?,
+            sets: read_sets(config)?,
+            policy: Policy::open(&config.model, None, config.max_tokens)?,
+        })
+    }
+
+    /// The training questions, shuffled by the seed.
+    fn train_questions(&self) -> Result<Vec<QaRecord>, RunError> {
+        let data = &self.config.data;
+        let mut rows = read_questions(&data.train, data.train_split.as_deref(), BadLines::Stop)?.rows;
+        if rows.is_empty() && self.config.em.iterations > 0 {
+            return Err(RunError::TooFew { path: data.train.clone(), what: "questions", found: 0, needed: 1 });
+        }
+        rows.sort_by_cached_key(|question| (job_seed(self.config.seed, &question.id, 0), question.id.clone()));
+        Ok(rows)
+    }
+
+    fn warm_up(&mut self, on_event: OnEvent<'_>) -> Result<(), RunError> {
+        let (config, dir) = (self.config, self.folder.path("warmup"));
+        on_event(Event::Part { stage: "warm-up", part: "building gold trajectories" });
+        let clock = Instant::now();
+        let (examples, stats) = replay_into(&dir, || {
+            let data = &config.data;
+            let path = data.warmup.as_ref().expect("checked by the caller");
+            let gold = read_gold(path, &data.warmup_datasets, data.n_warmup, config.seed)?;
+            replay(&gold, &self.sampler, &self.policy.chat, &self.index, &config.pack)
+        })?;
+        self.folder.took("warm-up", "building gold trajectories", clock)?;
+        on_event(Event::Warmup(&stats));
+        self.train("warm-up", "warmup", &examples, on_event)
+    }
+
+    /// Samples M trajectories a question with the model as it is, scores the gold answers after each, and weighs.
+    fn e_step(
+        &mut self,
+        stage: &str,
+        dir: &str,
+        iteration: usize,
+        questions: &[QaRecord],
+        on_event: OnEvent<'_>,
+    ) -> Result<Vec<Example>, RunError> {
+        let dir = self.folder.path(dir);
+        let (examples_path, e_step_path) = (dir.join("train.jsonl"), dir.join("diagnostics.json"));
+        if e_step_path.is_file() {
+            return files::read_jsonl(&examples_path);
+        }
+        on_event(Event::Part { stage, part: "sampling and scoring" });
+        let clock = Instant::now();
+        self.policy.forget_backward();
+        let task = SampleTask {
+            agent: &self.sampler,
+            questions,
+            n_samples: self.config.em.samples,
+            seed: job_seed(self.config.seed, stage, iteration as u32),
+            fingerprint: self.folder.fingerprint(stage),
+            trajectories: &dir.join("trajectories.jsonl"),
+            scores: Some(&dir.join("scores.jsonl")),
+        };
+        let sampled = sample(&task, &self.policy, &self.config.generator, &self.index, &mut |progress| {
+            on_event(Event::Sampling(progress));
+        })?;
+        self.folder.took(stage, "sampling and scoring", clock)?;
+        let weighed = weigh(&sampled.scores, &self.config.weights)?;
+        files::write_jsonl(&dir.join("weights.jsonl"), &weighed.weights)?;
+        let (examples, pack) =
+            pack(questions, &sampled.trajectories, &weighed.weights, &self.policy.chat, &self.config.pack)?;
+        files::write_jsonl(&examples_path, &examples)?;
+        let sizes = weighed.questions.iter().map(|question| question.effective_sample_size).filter(|size| *size > 0.0);
+        let e_step = EStep { effective_sample_sizes: sizes.collect(), diagnostics: weighed.diagnostics, pack };
+        files::write_json(&e_step_path, &e_step)?;
+        on_event(Event::Weighed(&e_step.diagnostics, &e_step.pack));
+        Ok(examples)
+    }
+
+    fn m_step(&mut self, stage: &str, dir: &str, examples: &[Example], on_event: OnEvent<'_>) -> Result<(), RunError> {
+        if examples.is_empty() {
+            // Nothing was worth learning: the model stays as it is, and the next iteration asks other questions.
+            return Ok(());
+        }
+        self.train(stage, dir, examples, on_event)
+    }
+
+    fn train(&mut self, stage: &str, dir: &str, examples: &[Example], on_event: OnEvent<'_>) -> Result<(), RunError> {
+        on_event(Event::Part { stage, part: "training" });
+        let clock = Instant::now();
+        let base = if stage == "warm-up" { &self.config.warmup } else { &self.config.train };
+        // Each stage shuffles in its own order, all from the run's seed.
+        let config = exsearch_trainer::TrainConfig {
+            seed: job_seed(self.config.seed.wrapping_add(base.seed), stage, 0),
+            ..base.clone()
+        };
+        let checkpoint = self.folder.path(dir).join("checkpoint");
+        train_checkpoint(&mut self.policy, examples, &config, &checkpoint, &mut |step| {
+            on_event(Event::Step(step));
+        })?;
+        self.folder.took(stage, "training", clock)
+    }
+
+    /// Answers every held-out set greedily.
+    fn evaluate(&mut self, stage: &str, dir: &str, on_event: OnEvent<'_>) -> Result<StageSummary, RunError> {
+        self.policy.forget_backward();
+        for set in &self.sets {
+            let dir = self.folder.path(dir).join(format!("eval-{}", set.name));
+            let report_path = dir.join("eval.json");
+            if !report_path.is_file() {
+                let part = format!("evaluating on {}", set.name);
+                on_event(Event::Part { stage, part: &part });
+                let clock = Instant::now();
+                let task = SampleTask {
+                    agent: &self.evaluator,
+                    questions: &set.questions,
+                    n_samples: 1,
+                    seed: self.config.seed,
+                    fingerprint: self.folder.fingerprint(&format!("{stage} {}", set.name)),
+                    trajectories: &dir.join("trajectories.jsonl"),
+                    scores: Some(&dir.join("scores.jsonl")),
+                };
+                let sampled = sample(&task, &self.policy, &self.config.generator, &self.index, &mut |progress| {
+                    on_event(Event::Sampling(progress));
+                })?;
+                let report = evaluate(&sampled.trajectories, &set.questions, &self.config.evaluation)?;
+                files::write_json(&report_path, &report)?;
+                self.folder.took(stage, &part, clock)?;
+            }
+            on_event(Event::Evaluated { stage, set: &set.name, report: &read_report(&report_path)? });
+        }
+        StageSummary::read(self.config, self.folder.dir(), stage, dir)
+    }
+
+    fn finish(self, stages: Vec<StageSummary>) -> Result<Outcome, RunError> {
+        crate::summary::finish(self.config, self.folder.dir(), stages, &self.sets)
+    }
+}
+
+/// All held-out sets, `dev` first.
+pub(crate) fn read_sets(config: &RunConfig) -> Result<Vec<EvalSet>, RunError> {
+    let data = &config.data;
+    let mut sets = vec![read_set("dev", &data.dev, data.dev_split.as_deref(), data.n_dev)?];
+    for test in &data.test {
+        sets.push(read_set(&test.name, &test.questions, test.split.as_deref(), test.limit)?);
+    }
+    Ok(sets)
+}
+
+fn read_set(name: &str, path: &Path, split: Option<&str>, limit: Option<usize>) -> Result<EvalSet, RunError> {
+    let mut questions = read_questions(path, split, BadLines::Stop)?.rows;
+    let needed = limit.unwrap_or(1);
+    if questions.len() < needed {
+        return Err(RunError::TooFew { path: path.to_owned(), what: "questions", found: questions.len(), needed });
+    }
+    questions.truncate(limit.unwrap_or(usize::MAX));
+    Ok(EvalSet { name: name.to_owned(), questions })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use exsearch_schema::GoldAnswers;
+
+    #[test]
+    fn iterations_take_turns_through_the_questions() {
+        let question = |idx: usize| QaRecord {
+            id: idx.to_string(),
+            question: "who?".into(),
+            answers: GoldAnswers::new(vec!["a".into()]).expect("one answer"),
+            supporting: Vec::new(),
+            hops: None,
+            kind: None,
+            dataset: None,
+            split: None,
+        };
+        let all: Vec<QaRecord> = (0..5).map(question).collect();
+        let ids = |iteration| questions_of(&all, iteration, 3).into_iter().map(|it| it.id).collect::<String>();
+        assert_eq!([ids(1), ids(2), ids(3)], ["012", "340", "123"]);
+        assert_eq!(questions_of(&all, 2, 100).len(), 5);
+    }
+}

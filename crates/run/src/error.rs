@@ -1,0 +1,94 @@
+//! What stops a run, in terms that a user can act on.
+use std::path::{Path, PathBuf};
+
+/// Why a run cannot start or go on. Whatever was finished before stays and is used by the next call.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A passage or question file.
+    #[error(transparent)]
+    Corpus(#[from] exsearch_corpus::CorpusError),
+    /// The index.
+    #[error(transparent)]
+    Retriever(#[from] exsearch_retriever::Error),
+    /// The model or a checkpoint.
+    #[error(transparent)]
+    Model(#[from] exsearch_model::ModelError),
+    /// The agent's settings or protocol.
+    #[error(transparent)]
+    Agent(#[from] exsearch_agent::AgentError),
+    /// Weighing or packing.
+    #[error(transparent)]
+    Trainset(#[from] exsearch_trainset::TrainsetError),
+    /// Training.
+    #[error(transparent)]
+    Train(#[from] exsearch_trainer::TrainError),
+    /// Scoring predictions.
+    #[error(transparent)]
+    Evaluation(#[from] exsearch_evaluation::EvaluationError),
+    /// Reading or writing a file of the run.
+    #[error("cannot use {}: {source}{}", path.display(), hint(source))]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file of the run does not parse.
+    #[error("{}:{line}: {reason}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Its line, from 1.
+        line: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The configuration file.
+    #[error("{}: {reason}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what to write.
+        reason: String,
+    },
+    /// The folder belongs to another run.
+    #[error("{} holds another run: {reason}; give another folder, or the same settings to continue it", dir.display())]
+    OtherRun {
+        /// The run folder.
+        dir: PathBuf,
+        /// What differs.
+        reason: String,
+    },
+    /// Another process works in the folder.
+    #[error("another exsearch is working in {}; wait for it or give another folder", dir.display())]
+    Busy {
+        /// The run folder.
+        dir: PathBuf,
+    },
+    /// Too few rows to do what was asked.
+    #[error("{} gives {found} {what}, {needed} are needed; lower the number or give a larger file", path.display())]
+    TooFew {
+        /// The file.
+        path: PathBuf,
+        /// Of what.
+        what: &'static str,
+        /// How many there are.
+        found: usize,
+        /// How many are asked for.
+        needed: usize,
+    },
+}
+
+fn hint(source: &std::io::Error) -> &'static str {
+    match source.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            " (nothing written before is lost: free some space and give the same command again)"
+        }
+        _ => "",
+    }
+}
+
+/// For `map_err`: names the path.
+pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> RunError + '_ {
+    |source| RunError::Io { path: path.to_owned(), source }
+}

@@ -1,0 +1,302 @@
+//! The end of a run: which stage was best, a table for the terminal, `summary.json` and the page.
+use crate::config::RunConfig;
+use crate::em::{EStep, EvalSet, read_sets};
+use crate::error::{RunError, io};
+use crate::files;
+use crate::folder::timings;
+use crate::report::{self, LossPoint, ReportInput, StageDifference, StageResult, TrajectoryView};
+use exsearch_evaluation::{Estimate, Report, compare, read_report};
+use exsearch_schema::Trajectory;
+use exsearch_trainer::StepReport;
+use exsearch_trainset::{Scored, weigh};
+use serde::Serialize;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+/// An evaluated stage.
+pub struct StageSummary {
+    /// `untrained`, `warm-up`, `iteration 1`, ...
+    pub name: String,
+    /// Its folder's name in the run folder.
+    pub dir: String,
+    /// The evaluation of every set of questions, `dev` first.
+    pub reports: Vec<(String, Report)>,
+    /// What the E-step before it told.
+    pub diagnostics: Option<report::Diagnostics>,
+    /// The optimizer steps that made it.
+    pub steps: Vec<StepReport>,
+}
+
+/// What a run came to.
+pub struct Outcome {
+    /// The stages in order.
+    pub stages: Vec<StageSummary>,
+    /// The stage with the best dev F1; the first of equals.
+    pub best_idx: usize,
+    /// The checkpoint of the best stage; absent when the untrained model was best.
+    pub checkpoint: Option<PathBuf>,
+    /// The stages on the first test set (on dev where there is none), with what was gained.
+    pub table: String,
+    /// The page with curves and trajectories.
+    pub report: PathBuf,
+}
+
+/// `summary.json`.
+#[derive(Serialize)]
+struct Summary<'a> {
+    best_stage: &'a str,
+    checkpoint: Option<&'a PathBuf>,
+    stages: Vec<StageScores<'a>>,
+    differences: &'a [StageDifference],
+}
+
+#[derive(Serialize)]
+struct StageScores<'a> {
+    stage: &'a str,
+    set: &'a str,
+    n_questions: usize,
+    exact_match: &'a Estimate,
+    f1: &'a Estimate,
+    accuracy_boundary: &'a Estimate,
+}
+
+impl StageSummary {
+    /// Reads an evaluated stage from its run folder.
+    pub(crate) fn read(config: &RunConfig, run: &Path, name: &str, dir: &str) -> Result<Self, RunError> {
+        let stage = run.join(dir);
+        let sets = std::iter::once("dev").chain(config.data.test.iter().map(|test| test.name.as_str()));
+        let reports = sets
+            .map(|set| Ok((set.to_owned(), read_report(stage.join(format!("eval-{set}")).join("eval.json"))?)))
+            .collect::<Result<_, RunError>>()?;
+        let e_step_path = stage.join("diagnostics.json");
+        let diagnostics = if e_step_path.is_file() {
+            let EStep { diagnostics: it, effective_sample_sizes, .. } = files::read_json(&e_step_path)?;
+            let scores: Vec<Scored> = files::read_jsonl(&stage.join("eval-dev").join("scores.jsonl"))?;
+            Some(report::Diagnostics {
+                n_samples: config.em.samples,
+                ess_mean: it.mean_effective_sample_size,
+                ess_hist: histogram(&effective_sample_sizes, config.em.samples),
+                bound_train: it.bound,
+                bound_dev: Some(weigh(&scores, &config.weights)?.diagnostics.bound),
+                zero_support_rate: it.zero_support_rate,
+            })
+        } else {
+            None
+        };
+        let steps_path = stage.join("checkpoint.steps.jsonl");
+        let steps = if steps_path.is_file() { files::read_jsonl(&steps_path)? } else { Vec::new() };
+        Ok(Self { name: name.into(), dir: dir.into(), reports, diagnostics, steps })
+    }
+
+    /// What stages are chosen by: F1 on dev.
+    pub(crate) fn dev_score(&self) -> f64 {
+        self.reports[0].1.scores.f1.mean
+    }
+}
+
+/// Counts in M equal bins from 1 to M.
+fn histogram(sizes: &[f64], n_samples: u32) -> Vec<u64> {
+    let n_bins = n_samples.max(1) as usize;
+    let width = (f64::from(n_samples) - 1.0) / n_bins as f64;
+    let mut bins = vec![0; n_bins];
+    for size in sizes {
+        let bin = if width > 0.0 { ((size - 1.0) / width) as usize } else { 0 };
+        bins[bin.min(n_bins - 1)] += 1;
+    }
+    bins
+}
+
+/// The outcome of the stages that a run folder holds, with `summary.json` and the page written anew.
+pub fn report_of(dir: &Path) -> Result<Outcome, RunError> {
+    let config_path = dir.join("config.toml");
+    // The paths in a run folder's copy are those that the run was started with.
+    let text = std::fs::read_to_string(&config_path).map_err(io(&config_path))?;
+    let config: RunConfig =
+        crate::config::parse(&text).map_err(|reason| RunError::Config { path: config_path.clone(), reason })?;
+    let iterations = (1..=config.em.iterations).map(|n| (format!("iteration {n}"), format!("iter-{n}")));
+    let first =
+        [("untrained", "untrained"), ("warm-up", "warmup")].map(|(name, dir)| (name.to_owned(), dir.to_owned()));
+    let last_set = config.data.test.last().map_or("dev", |test| &test.name);
+    let is_evaluated = |stage: &str| dir.join(stage).join(format!("eval-{last_set}")).join("eval.json").is_file();
+    let stages = first.into_iter().chain(iterations).filter(|(_, stage)| is_evaluated(stage));
+    let stages =
+        stages.map(|(name, stage)| StageSummary::read(&config, dir, &name, &stage)).collect::<Result<_, _>>()?;
+    finish(&config, dir, stages, &read_sets(&config)?)
+}
+
+pub(crate) fn finish(
+    config: &RunConfig,
+    run: &Path,
+    stages: Vec<StageSummary>,
+    sets: &[EvalSet],
+) -> Result<Outcome, RunError> {
+    // The first of equals: later stages cost more and are no better.
+    let best_idx = (0..stages.len()).rev().max_by(|&a, &b| stages[a].dev_score().total_cmp(&stages[b].dev_score()));
+    let best_idx = best_idx.unwrap_or(0);
+    let shown = usize::from(sets.len() > 1);
+    let checkpoint = checkpoint_of(&stages, best_idx, run);
+    let differences = differences(&stages, best_idx, shown)?;
+    let summary = Summary {
+        best_stage: stages.get(best_idx).map_or("", |stage| &stage.name),
+        checkpoint: checkpoint.as_ref(),
+        stages: stages
+            .iter()
+            .flat_map(|stage| stage.reports.iter().map(move |(set, report)| (stage, set, report)))
+            .map(|(stage, set, report)| StageScores {
+                stage: &stage.name,
+                set,
+                n_questions: report.n_questions,
+                exact_match: &report.scores.exact_match,
+                f1: &report.scores.f1,
+                accuracy_boundary: &report.scores.accuracy_boundary,
+            })
+            .collect(),
+        differences: &differences,
+    };
+    files::write_json(&run.join("summary.json"), &summary)?;
+    let table = table(&stages, best_idx, shown, &sets[shown], &differences);
+    let report = run.join("report.html");
+    let input = page(config, run, &stages, &sets[shown], shown, differences)?;
+    files::write(&report, report::render(&input).as_bytes())?;
+    Ok(Outcome { stages, best_idx, checkpoint, table, report })
+}
+
+/// A stage that trained nothing carries the checkpoint of the one before it.
+fn checkpoint_of(stages: &[StageSummary], best_idx: usize, run: &Path) -> Option<PathBuf> {
+    let candidates = stages.get(..=best_idx)?.iter().rev();
+    candidates.map(|stage| run.join(&stage.dir).join("checkpoint")).find(|path| path.is_dir())
+}
+
+/// Warm-up against untrained, the last and the best iteration against warm-up (or whatever came first).
+fn differences(stages: &[StageSummary], best_idx: usize, shown: usize) -> Result<Vec<StageDifference>, RunError> {
+    let Some(first_iteration) = stages.iter().position(|stage| stage.name.starts_with("iteration")) else {
+        return pairs(stages, shown, (1..stages.len()).map(|idx| (idx - 1, idx)).collect());
+    };
+    let mut wanted: Vec<(usize, usize)> = (1..first_iteration).map(|idx| (idx - 1, idx)).collect();
+    if first_iteration > 0 {
+        let last = stages.len() - 1;
+        wanted.push((first_iteration - 1, last));
+        if best_idx >= first_iteration && best_idx != last {
+            wanted.push((first_iteration - 1, best_idx));
+        }
+    }
+    pairs(stages, shown, wanted)
+}
+
+fn pairs(stages: &[StageSummary], shown: usize, wanted: Vec<(usize, usize)>) -> Result<Vec<StageDifference>, RunError> {
+    let difference = |(before, after): (usize, usize)| {
+        let (before, after) = (&stages[before], &stages[after]);
+        Ok(StageDifference {
+            before: before.name.clone(),
+            after: after.name.clone(),
+            difference: compare(&before.reports[shown].1, &after.reports[shown].1)?,
+        })
+    };
+    wanted.into_iter().map(difference).collect()
+}
+
+fn table(
+    stages: &[StageSummary],
+    best_idx: usize,
+    shown: usize,
+    set: &EvalSet,
+    differences: &[StageDifference],
+) -> String {
+    let percent = |it: &Estimate| format!("{:5.1} [{:4.1},{:5.1}]", 100.0 * it.mean, 100.0 * it.low, 100.0 * it.high);
+    let hops: Vec<&str> = stages
+        .first()
+        .map(|stage| stage.reports[shown].1.by_hops.iter().map(|group| group.label.as_str()).collect())
+        .unwrap_or_default();
+    let mut out = String::new();
+    let (name, n_questions) = (&set.name, set.questions.len());
+    let _ = writeln!(out, "{n_questions} held-out questions ({name}); percent with 95% intervals; EM by hops");
+    let _ = write!(out, "{:<14}{:<20}{:<20}", "stage", "exact match", "F1");
+    for label in &hops {
+        let _ = write!(out, "{:>8}", format!("{label}-hop"));
+    }
+    let _ = writeln!(out, "{:>9}{:>7}", "all-gold", "steps");
+    for (idx, stage) in stages.iter().enumerate() {
+        let report = &stage.reports[shown].1;
+        let mark = if idx == best_idx { "*" } else { "" };
+        let name = format!("{}{mark}", stage.name);
+        let _ = write!(out, "{name:<14}{:<20}{:<20}", percent(&report.scores.exact_match), percent(&report.scores.f1));
+        for group in &report.by_hops {
+            let _ = write!(out, "{:>8.1}", 100.0 * group.scores.exact_match.mean);
+        }
+        let all_gold = report.retrieval.at_k.last().and_then(|at_k| at_k.all_gold.as_ref());
+        let all_gold = all_gold.map_or("-".into(), |it| format!("{:.1}", 100.0 * it.mean));
+        let _ = writeln!(out, "{all_gold:>9}{:>7.2}", report.effort.mean_steps);
+    }
+    let _ = writeln!(out, "* best on dev");
+    for it in differences {
+        let em = &it.difference.exact_match;
+        let verdict = if em.is_significant() { "larger than its interval" } else { "within its interval" };
+        let gain = &em.estimate;
+        let _ = writeln!(
+            out,
+            "{} -> {}: EM {:+.1} points, 95% [{:+.1}, {:+.1}], {verdict}",
+            it.before,
+            it.after,
+            100.0 * gain.mean,
+            100.0 * gain.low,
+            100.0 * gain.high
+        );
+    }
+    out
+}
+
+fn page(
+    config: &RunConfig,
+    run: &Path,
+    stages: &[StageSummary],
+    set: &EvalSet,
+    shown: usize,
+    differences: Vec<StageDifference>,
+) -> Result<ReportInput, RunError> {
+    let results = stages.iter().map(|stage| {
+        let path = run.join(&stage.dir).join(format!("eval-{}", set.name)).join("trajectories.jsonl");
+        let trajectories: Vec<Trajectory> = files::read_jsonl(&path)?;
+        Ok(StageResult {
+            name: stage.name.clone(),
+            report: stage.reports[shown].1.clone(),
+            diagnostics: stage.diagnostics.clone(),
+            trajectories: trajectories.iter().map(TrajectoryView::from).collect(),
+        })
+    });
+    let stages_of_page = results.collect::<Result<_, RunError>>()?;
+    let loss = stages.iter().flat_map(|stage| {
+        let point = |step: &StepReport| LossPoint { stage: stage.name.clone(), step: step.step as u64, loss: step.nll };
+        stage.steps.iter().map(point)
+    });
+    let timings = timings(run)?;
+    Ok(ReportInput {
+        title: config.title.clone(),
+        description: format!(
+            "{} held-out questions ({}); model {}",
+            set.questions.len(),
+            set.name,
+            config.model.display()
+        ),
+        stages: stages_of_page,
+        gold: set.questions.clone(),
+        differences,
+        loss: loss.collect(),
+        timings: timings
+            .into_iter()
+            .map(|timing| (format!("{}: {}", timing.stage, timing.part), timing.secs))
+            .collect(),
+        config_toml: config.to_toml(),
+        max_questions: 40,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn effective_sample_sizes_fall_into_equal_bins() {
+        assert_eq!(histogram(&[1.0, 1.7, 1.8, 4.0], 4), [2, 1, 0, 1]);
+        assert_eq!(histogram(&[1.0, 1.0], 1), [2]);
+    }
+}

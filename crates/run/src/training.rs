@@ -1,0 +1,51 @@
+//! Training sets to checkpoints: a stage's `checkpoint` folder is written last and read instead of made where it is there.
+use crate::error::RunError;
+use crate::files;
+use crate::workbench::Policy;
+use exsearch_model::checkpoint::{save_adapter, save_decoder};
+use exsearch_model::weights::WeightDtype;
+use exsearch_schema::Example;
+use exsearch_trainer::{Method, StepReport, Student, TrainConfig, train};
+use std::path::Path;
+
+/// Trains the policy on `examples` and leaves the checkpoint in `dir` with the steps beside it (`<dir>.steps.jsonl`), or
+/// loads the checkpoint that is there. Returns the steps.
+pub fn train_checkpoint(
+    policy: &mut Policy,
+    examples: &[Example],
+    config: &TrainConfig,
+    dir: &Path,
+    on_step: &mut dyn FnMut(&StepReport),
+) -> Result<Vec<StepReport>, RunError> {
+    let steps_path = files::with_suffix(dir, ".steps.jsonl");
+    if dir.is_dir() {
+        policy.load_checkpoint(dir)?;
+        return files::read_jsonl(&steps_path);
+    }
+    let mut steps = Vec::new();
+    let mut keep = |step: &StepReport| {
+        steps.push(step.clone());
+        on_step(step);
+    };
+    let partial = files::with_suffix(dir, ".partial");
+    if partial.is_dir() {
+        std::fs::remove_dir_all(&partial).map_err(crate::error::io(&partial))?;
+    }
+    match config.method {
+        Method::Lora => {
+            let base = policy.base.clone();
+            let (decoder, backward, adapter) = policy.lora_student();
+            let adapter = adapter.get_or_insert_with(|| config.new_adapter(decoder));
+            train(Student::Adapter { decoder, backward, adapter }, examples, config, &mut keep)?;
+            save_adapter(adapter, &base, &partial)?;
+        }
+        Method::Full => {
+            policy.merge_adapter();
+            train(Student::Full(&mut policy.decoder), examples, config, &mut keep)?;
+            save_decoder(&policy.decoder, &policy.base, &partial, WeightDtype::F32)?;
+        }
+    }
+    files::write_jsonl(&steps_path, &steps)?;
+    std::fs::rename(&partial, dir).map_err(crate::error::io(dir))?;
+    Ok(steps)
+}

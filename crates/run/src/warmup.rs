@@ -1,0 +1,91 @@
+//! Gold decompositions to warm-up trajectories: the agent's own dialogue with the gold turns in the model's place.
+use crate::error::RunError;
+use crate::files;
+use exsearch_agent::{Agent, ReplayStats};
+use exsearch_corpus::{BadLines, read_gold_trajectories};
+use exsearch_retriever::bm25::Bm25Index;
+use exsearch_schema::{ChatCodec, Example, GoldTrajectory, Trajectory};
+use exsearch_trainset::{PackConfig, PackStats, Packer};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// What warm-up was made of.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WarmupStats {
+    /// Gold trajectories that were replayed.
+    pub n_gold: usize,
+    /// Of how many gold passages the retriever's own results lacked: they were inserted.
+    pub replay: ReplayStats,
+    /// What became of the replayed trajectories.
+    pub pack: PackStats,
+}
+
+/// Reads the gold trajectories of some data sets (all when empty) and draws `limit` of them by the seed, in file order.
+pub fn read_gold(
+    path: &Path,
+    datasets: &[String],
+    limit: Option<usize>,
+    seed: u64,
+) -> Result<Vec<GoldTrajectory>, RunError> {
+    let datasets: Vec<&str> = datasets.iter().map(String::as_str).collect();
+    let rows = read_gold_trajectories(path, &datasets, BadLines::Stop)?.rows;
+    let needed = limit.unwrap_or(rows.len());
+    if needed > rows.len() {
+        return Err(RunError::TooFew { path: path.to_owned(), what: "gold trajectories", found: rows.len(), needed });
+    }
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.sort_by_cached_key(|&idx| exsearch_agent::job_seed(seed, &rows[idx].id, idx as u32));
+    order.truncate(needed);
+    order.sort_unstable();
+    Ok(order.into_iter().map(|idx| rows[idx].clone()).collect())
+}
+
+/// Replays gold trajectories with the index's own results and packs them. A gold passage that the results lack takes the
+/// place of the last one.
+pub fn replay(
+    gold: &[GoldTrajectory],
+    agent: &Agent,
+    chat: &dyn ChatCodec,
+    index: &Bm25Index,
+    pack: &PackConfig,
+) -> Result<(Vec<Trajectory>, Vec<Example>, WarmupStats), RunError> {
+    let mut packer = Packer::new(pack.clone())?;
+    let mut stats = WarmupStats { n_gold: gold.len(), ..WarmupStats::default() };
+    let (mut trajectories, mut examples) = (Vec::new(), Vec::new());
+    let mut damaged = None;
+    for row in gold {
+        let lookup = |id: &exsearch_schema::PassageId| index.get(id);
+        let failed = std::cell::RefCell::new(None);
+        let replayed = agent.replay(row, chat, index, &|id| {
+            lookup(id).unwrap_or_else(|error| {
+                failed.borrow_mut().get_or_insert(error);
+                None
+            })
+        });
+        damaged = damaged.or(failed.into_inner());
+        stats.replay.add(replayed.stats);
+        examples.extend(packer.warm_up(&replayed.trajectory));
+        trajectories.push(replayed.trajectory);
+    }
+    if let Some(error) = damaged {
+        return Err(error.into());
+    }
+    stats.pack = packer.stats();
+    Ok((trajectories, examples, stats))
+}
+
+/// As [`replay`], into `dir`: `trajectories.jsonl`, `train.jsonl`, and last `stats.json`; read back where they are there.
+pub(crate) fn replay_into(
+    dir: &Path,
+    make: impl FnOnce() -> Result<(Vec<Trajectory>, Vec<Example>, WarmupStats), RunError>,
+) -> Result<(Vec<Example>, WarmupStats), RunError> {
+    let (examples_path, stats_path) = (dir.join("train.jsonl"), dir.join("stats.json"));
+    if stats_path.is_file() {
+        return Ok((files::read_jsonl(&examples_path)?, files::read_json(&stats_path)?));
+    }
+    let (trajectories, examples, stats) = make()?;
+    files::write_jsonl(&dir.join("trajectories.jsonl"), &trajectories)?;
+    files::write_jsonl(&examples_path, &examples)?;
+    files::write_json(&stats_path, &stats)?;
+    Ok((examples, stats))
+}
