@@ -13,7 +13,8 @@ pub use sample::{Draw, draw};
 use exsearch_model::chat::HfChat;
 use exsearch_model::decoder::{Adapter, Chunk, Decoder, KvCache, Workspace};
 use exsearch_schema::{
-    ChatCodec, Finish, GenerateError, GenerateRequest, Generation, Generator, RequestId, ScoreError, ScoreRequest, Scorer,
+    ChatCodec, Finish, GenerateError, GenerateRequest, Generation, Generator, RequestId, ScoreError, ScoreRequest,
+    Scorer,
 };
 use prefix::{PrefixStore, common_prefix};
 use std::cell::RefCell;

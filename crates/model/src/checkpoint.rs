@@ -96,7 +96,10 @@ pub fn load_adapter(dir: &Path, config: &DecoderConfig) -> Result<Adapter, Model
         })
         .collect::<Result<Vec<_>, ModelError>>()?;
     if n_pairs * 2 != weights.names().count() {
-        let reason = format!("{} of its tensors belong to no projection of the base model", weights.names().count() - n_pairs * 2);
+        let reason = format!(
+            "{} of its tensors belong to no projection of the base model",
+            weights.names().count() - n_pairs * 2
+        );
         return Err(ModelError::InvalidConfig { path: dir.join(ADAPTER_WEIGHTS), reason });
     }
     Ok(Adapter::from_pairs(LoraConfig { rank, alpha: alpha as f32 }, layers))
