@@ -20,13 +20,15 @@ model=$("$exsearch" model pull smollm2-135m)
 sed -e "s|\"@MODEL@\"|\"$model\"|" -e "s|\"@SEED@\"|$seed|" "$here/crates/cli/src/quickstart.toml" >run.toml
 n_warmup=$(sed -n 's/^n_warmup = //p' run.toml)
 n_questions=$(sed -n 's/^questions = \([0-9]*\)$/\1/p' run.toml)
+n_test=$(sed -n 's/^test = .*limit = \([0-9]*\).*/\1/p' run.toml)
 n_samples=$(sed -n 's/^samples = //p' run.toml)
 
 evaluate() { # NAME [ADAPTER]
-  "$exsearch" sample --config run.toml --questions world/test.jsonl --limit 100 --greedy ${2:+--adapter "$2"} \
+  "$exsearch" sample --config run.toml --questions held-out.jsonl --greedy ${2:+--adapter "$2"} \
     --out "$1/eval-trajectories.jsonl"
-  "$exsearch" eval "$1/eval-trajectories.jsonl" --questions <(head -n 100 world/test.jsonl) --out "$1/eval.json"
+  "$exsearch" eval "$1/eval-trajectories.jsonl" --questions held-out.jsonl --out "$1/eval.json"
 }
+head -n "$n_test" world/test.jsonl >held-out.jsonl
 mkdir -p untrained warmup
 evaluate untrained
 
