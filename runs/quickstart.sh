@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # `exsearch quickstart` as readable steps: each command's artifact is the next one's input.
-# Usage: runs/quickstart.sh [FOLDER] [SEED]      (about 10 minutes on 2 cores)
+# Usage: runs/quickstart.sh [FOLDER] [SEED]      (about 13 minutes on 2 cores)
 set -euo pipefail
 out=${1:-exsearch-steps}
 seed=${2:-0}
@@ -12,13 +12,12 @@ mkdir -p "$out"
 cd "$out"
 
 # Passages and questions, and an index over the passages.
-"$exsearch" world --out world --seed "$seed" --force
+"$exsearch" world --config "$here/crates/cli/src/quickstart_world.toml" --out world --seed "$seed" --force
 "$exsearch" index world/passages.tsv --out index
 
 # The model, and the settings of every step below.
 model=$("$exsearch" model pull smollm2-135m)
 sed -e "s|\"@MODEL@\"|\"$model\"|" -e "s|\"@SEED@\"|$seed|" "$here/crates/cli/src/quickstart.toml" >run.toml
-n_warmup=$(sed -n 's/^n_warmup = //p' run.toml)
 n_questions=$(sed -n 's/^questions = \([0-9]*\)$/\1/p' run.toml)
 n_test=$(sed -n 's/^test = .*limit = \([0-9]*\).*/\1/p' run.toml)
 n_samples=$(sed -n 's/^samples = //p' run.toml)
@@ -33,7 +32,7 @@ mkdir -p untrained warmup
 evaluate untrained
 
 # Warm-up: gold decompositions played through the agent, and learned.
-"$exsearch" pack --config run.toml --gold world/warmup.jsonl --limit "$n_warmup" --out warmup/train.jsonl
+"$exsearch" pack --config run.toml --gold world/warmup.jsonl --out warmup/train.jsonl
 "$exsearch" train warmup/train.jsonl --config run.toml --warmup --out warmup/checkpoint
 evaluate warmup warmup/checkpoint
 

@@ -40,17 +40,6 @@ impl Decoder {
         wanted: &[usize],
         workspace: &mut Workspace,
     ) -> Vec<f32> {
-        // From inside the pool the many short parallel loops below cost a fraction of what they cost from outside.
-        rayon::scope(|_| self.forward_in_pool(adapter, chunks, wanted, workspace))
-    }
-
-    fn forward_in_pool(
-        &self,
-        adapter: Option<&Adapter>,
-        chunks: &mut [Chunk<'_>],
-        wanted: &[usize],
-        workspace: &mut Workspace,
-    ) -> Vec<f32> {
         let h = self.config.hidden_size;
         let positions: Vec<usize> = chunks
             .iter()
@@ -63,9 +52,12 @@ impl Decoder {
         for (row, token) in x.chunks_exact_mut(h).zip(tokens) {
             self.parameters.embed(*token, row);
         }
-        for layer_idx in 0..self.config.n_layers {
-            self.infer_layer(layer_idx, adapter, chunks, &positions, workspace);
-        }
+        // From inside the pool the many short parallel loops of a layer cost a fraction of what they cost from outside.
+        rayon::scope(|_| {
+            for layer_idx in 0..self.config.n_layers {
+                self.infer_layer(layer_idx, adapter, chunks, &positions, workspace);
+            }
+        });
         for chunk in chunks {
             chunk.cache.advance(chunk.tokens.len());
         }
