@@ -129,7 +129,7 @@ unsafe fn avx512_rows<const M: usize>(tile: &Tile) {
 #[target_feature(enable = "avx2,fma")]
 unsafe fn avx2(tile: &Tile) {
     use std::arch::x86_64::*;
-    // SAFETY: columns past n are left to the portable kernel unless B is padded and C has room for them.
+    // SAFETY: whole groups of 16 columns lie below n; the columns behind them are left to the portable kernel.
     unsafe {
         let full = tile.n / 16 * 16;
         for first_row in (0..tile.m).step_by(4) {

@@ -39,10 +39,10 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
     let started = Instant::now();
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot create {}", args.out.display()))?;
     let world_config = world_config(&args);
-    make_world(&args.out.join("world"), &world_config, output)?;
+    let world = make_world(&args.out.join("world"), &world_config, output)?;
     let passages = args.out.join("world/passages.tsv");
     let index_dir = args.out.join("index");
-    // The world is the same bytes for the same seed; another seed's index is in the way and is replaced.
+    // The same seed makes the same bytes, whose index is found complete; another seed's index is in the way and stays.
     let target = Target { dir: &index_dir, replace: false };
     index::build(&passages, BadLines::Stop, &target, &Bm25Config::default(), output)
         .with_context(|| format!("{} is of another world; give another --out", index_dir.display()))?;
@@ -60,7 +60,7 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
     em::show(&outcome, &run_dir, output)?;
     output.note(format_args!("\ndone in {}", duration(started.elapsed().as_secs_f64())));
     if let Some(checkpoint) = &outcome.checkpoint {
-        let question = &World::generate(&world_config)?.test[0].record.question;
+        let question = &world.test[0].record.question;
         output.line("\nask it yourself:")?;
         output.line(format_args!(
             "  exsearch ask {question:?} --model {} --adapter {} --index {} -k {}",
@@ -82,10 +82,10 @@ fn world_config(args: &Args) -> WorldConfig {
     config
 }
 
-/// Writes the world where it is not there yet.
-fn make_world(dir: &Path, config: &WorldConfig, output: &Output) -> anyhow::Result<()> {
+/// Writes the world; one that is there is written again, with the same bytes.
+fn make_world(dir: &Path, config: &WorldConfig, output: &Output) -> anyhow::Result<World> {
     let world = World::generate(config)?;
     let summary = world.write(dir)?;
     output.note(format_args!("{}: a world of {} passages", dir.display(), summary.n_passages));
-    Ok(())
+    Ok(world)
 }
