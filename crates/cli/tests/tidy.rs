@@ -9,7 +9,9 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("schema", &[]),
     ("kernels", &[]),
     ("corpus", &["schema"]),
-    ("retriever", &["schema"]),
+    ("index", &["kernels"]),
+    ("retriever", &["schema", "kernels", "index"]),
+    ("server", &["schema"]),
     ("agent", &["schema"]),
     ("trainset", &["schema"]),
     ("evaluation", &["schema"]),
@@ -17,7 +19,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("engine", &["schema", "kernels", "model"]),
     ("trainer", &["schema", "kernels", "model"]),
     ("run", &["schema", "corpus", "retriever", "agent", "trainset", "evaluation", "model", "engine", "trainer"]),
-    ("cli", &["schema", "corpus", "retriever", "agent", "trainset", "evaluation", "model", "engine", "trainer", "run"]),
+    ("cli", &["schema", "corpus", "index", "retriever", "agent", "trainset", "evaluation", "model", "engine", "trainer", "run", "server"]),
 ];
 
 /// What a crate must never reach, through however many others, and why.
@@ -28,7 +30,9 @@ const MUST_NEVER_REACH: &[(&str, &[&str], &str)] = &[
         "it meets them through schema's traits",
     ),
     ("trainer", &["agent", "retriever", "corpus", "trainset"], "they meet in train.jsonl"),
-    ("evaluation", &["model", "engine", "agent", "retriever", "kernels"], "old runs can be scored again"),
+    ("evaluation", &["model", "engine", "agent", "retriever", "index", "kernels"], "old runs can be scored again"),
+    ("index", &["schema", "model", "retriever"], "vectors in, passage numbers out"),
+    ("server", &["model", "engine", "agent", "evaluation", "retriever"], "it meets them through schema's traits"),
     ("retriever", &["model", "engine", "agent", "evaluation"], "it knows passages and words only"),
     (
         "trainset",
@@ -43,7 +47,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("tokenizers", &["model"]),
     ("safetensors", &["model"]),
     ("minijinja", &["model"]),
-    ("ureq", &["model"]),
+    ("ureq", &["model", "retriever"]),
+    ("axum", &["server"]),
     ("anyhow", &["cli"]),
     ("clap", &["cli"]),
     ("indicatif", &["cli"]),

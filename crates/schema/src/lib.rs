@@ -3,6 +3,7 @@
 //! Knows nothing of files, tensors, models or indexes. Every other crate depends on this one, and most depend on
 //! nothing else of ours.
 mod chat;
+mod encoding;
 mod example;
 mod generation;
 mod passage;
@@ -11,6 +12,7 @@ mod retrieval;
 mod trajectory;
 
 pub use chat::{ChatCodec, ChatError, Message, Role};
+pub use encoding::{Embedding, EncodeError, Encoder, TextRole, VectorKind};
 pub use example::Example;
 pub use generation::{
     Finish, GenerateError, GenerateRequest, Generation, Generator, RequestId, Sampling, ScoreError, ScoreRequest,
