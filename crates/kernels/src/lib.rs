@@ -8,14 +8,20 @@
 //! Reductions over a row use sixteen interleaved partial sums in every instruction set.
 mod gemm;
 mod isa;
+mod mapped;
+mod max_sim;
 mod panels;
+mod residuals;
 mod rows;
 mod tile;
 
 pub use gemm::{MatMut, MatRef, Operand, matmul, matmul_packed, matmul_serial};
 pub use isa::{Isa, isa};
+pub use mapped::MappedFile;
+pub use max_sim::{dot_rows, max_sim};
 pub use panels::{LANES, Panels};
+pub use residuals::ResidualTable;
 pub use rows::{
-    Adamw, adamw, add, dot, exp_in_place, log_softmax_at, max, rms_norm, rms_norm_backward, rope, scale, softmax,
-    softmax_cross_entropy_backward, sum_of_squares, swiglu, swiglu_backward,
+    Adamw, adamw, add, dot, exp_in_place, gelu, gelu_tanh, layer_norm, log_softmax_at, max, rms_norm,
+    rms_norm_backward, rope, scale, softmax, softmax_cross_entropy_backward, sum_of_squares, swiglu, swiglu_backward,
 };

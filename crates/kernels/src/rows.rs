@@ -54,7 +54,7 @@ fn reduce(a: &[f32], b: &[f32], f: impl Fn(f32, f32, f32) -> f32) -> f32 {
 }
 
 #[inline(always)]
-fn fold(mut sums: [f32; PARTIALS]) -> f32 {
+pub(crate) fn fold(mut sums: [f32; PARTIALS]) -> f32 {
     let mut width = PARTIALS / 2;
     while width > 0 {
         for lane in 0..width {
@@ -87,6 +87,27 @@ fn exp(x: f32) -> f32 {
 #[inline(always)]
 fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
+}
+
+/// erf(x) to within 5e-7: an odd rational function of degree 13 over 8 between -4 and 4 (the coefficients of Eigen's
+/// `generic_fast_erf_float`); beyond them erf is 1 in f32.
+#[inline(always)]
+fn erf(x: f32) -> f32 {
+    let x = x.clamp(-4.0, 4.0);
+    let z = x * x;
+    let mut p = -2.726_142_3e-10f32;
+    p = p.mul_add(z, 2.770_681_4e-8);
+    p = p.mul_add(z, -2.101_024e-6);
+    p = p.mul_add(z, -5.692_506_4e-5);
+    p = p.mul_add(z, -7.349_906e-4);
+    p = p.mul_add(z, -2.954_599_8e-3);
+    p = p.mul_add(z, -1.609_603_3e-2);
+    let mut q = -1.456_607_2e-5f32;
+    q = q.mul_add(z, -2.133_740_6e-4);
+    q = q.mul_add(z, -1.682_827e-3);
+    q = q.mul_add(z, -7.373_329e-3);
+    q = q.mul_add(z, -1.426_474e-2);
+    x * p / q
 }
 
 #[inline(always)]
@@ -233,6 +254,45 @@ multiversion! {
         let shift = fold(sums) / x.len() as f32 * inverse * inverse;
         for (((d_x, d), x), weight) in d_x.iter_mut().zip(d_out).zip(x).zip(weight) {
             *d_x += inverse * (d * weight - x * shift);
+        }
+    }
+}
+
+multiversion! {
+    /// LayerNorm (arXiv 1607.06450) in place: `x = (x - mean) / sqrt(var + ε) · weight + bias`, var the population's.
+    pub fn layer_norm(x: &mut [f32], weight: &[f32], bias: &[f32], epsilon: f32) {
+        assert!(x.len() == weight.len() && x.len() == bias.len(), "rows have equal lengths");
+        let d = x.len() as f32;
+        let mean = reduce(x, x, |x, _, sum| sum + x) / d;
+        for x in x.iter_mut() {
+            *x -= mean;
+        }
+        let variance = reduce(x, x, |x, y, sum| x.mul_add(y, sum)) / d;
+        let inverse = 1.0 / (variance + epsilon).sqrt();
+        for ((x, weight), bias) in x.iter_mut().zip(weight).zip(bias) {
+            *x = (*x * inverse).mul_add(*weight, *bias);
+        }
+    }
+}
+
+multiversion! {
+    /// GELU (arXiv 1606.08415) in place: `x · Φ(x)`, with Φ by the error function.
+    pub fn gelu(row: &mut [f32]) {
+        for x in row {
+            let half = 0.5 * *x;
+            *x = half.mul_add(erf(*x * std::f32::consts::FRAC_1_SQRT_2), half);
+        }
+    }
+}
+
+multiversion! {
+    /// GELU's approximation by tanh in place: `x · sigmoid(2 · sqrt(2 / π) · (x + 0.044715 x³))`.
+    pub fn gelu_tanh(row: &mut [f32]) {
+        // 2 · sqrt(2 / π)
+        let factor = 2.0 * std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::FRAC_1_SQRT_2;
+        for x in row {
+            let cubic = (*x * *x * *x).mul_add(0.044_715, *x);
+            *x *= sigmoid(factor * cubic);
         }
     }
 }
@@ -405,6 +465,42 @@ mod tests {
         let mut out = vec![0.0; 33];
         swiglu(&gate, &up, &mut out);
         close(out[4], silu(f64::from(gate[4])) * f64::from(up[4]), 1e-5);
+    }
+
+    #[test]
+    fn layer_norm_centres_and_scales() {
+        let (row, weight, bias) = (values(37), values(74)[37..].to_vec(), values(111)[74..].to_vec());
+        let mut normed = row.clone();
+        layer_norm(&mut normed, &weight, &bias, 1e-5);
+        let wide: Vec<f64> = row.iter().map(|&x| f64::from(x)).collect();
+        let mean = wide.iter().sum::<f64>() / 37.0;
+        let variance = wide.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / 37.0;
+        for idx in 0..37 {
+            let expected =
+                (wide[idx] - mean) / (variance + 1e-5).sqrt() * f64::from(weight[idx]) + f64::from(bias[idx]);
+            close(normed[idx], expected, 1e-6);
+        }
+    }
+
+    #[test]
+    fn gelu_and_its_approximation() {
+        // torch.nn.functional.gelu in f64, without and with approximate="tanh".
+        let inputs = [-6.0, -3.0, -1.0, -0.5, 0.0, 0.1, 0.7, 2.0, 5.0];
+        let exact =
+            [-6e-09, -0.004049694, -0.158655254, -0.154268769, 0.0, 0.053982784, 0.530625443, 1.954499736, 4.999998567];
+        let tanh =
+            [-0.0, -0.003637392, -0.158808009, -0.15428599, 0.0, 0.053982751, 0.530570135, 1.954597694, 4.999999771];
+        let (mut a, mut b) = (inputs, inputs);
+        gelu(&mut a);
+        gelu_tanh(&mut b);
+        for idx in 0..inputs.len() {
+            close(a[idx], exact[idx], 2e-6);
+            close(b[idx], tanh[idx], 1e-6);
+        }
+        // The clamped tail must stay negligible: -x · Φ(-x) at most x · 5e-7 / 2.
+        let mut far = [-40.0, 40.0];
+        gelu(&mut far);
+        assert!(far[0].abs() <= 1e-5 && (far[1] - 40.0).abs() <= 1e-5, "{far:?}");
     }
 
     #[test]
