@@ -19,7 +19,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
-use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
@@ -41,7 +40,6 @@ pub(crate) struct Shared {
 const MOST_HITS_INLINE: usize = 1_000;
 /// What is read and thrown away of a body that is refused, so that its client gets to read why.
 const DRAIN_BYTES: usize = 32 << 20;
-const DRAIN_TIME: Duration = Duration::from_secs(1);
 /// Answers are handed to the connection in pieces of this size.
 const PIECE_BYTES: usize = 64 << 10;
 
@@ -152,7 +150,7 @@ impl Shared {
             },
         };
         if matches!(read, Err(Refusal::BodyTooLarge { .. } | Refusal::Busy { .. })) && !waits_to_send {
-            let _ = timeout(DRAIN_TIME, drain(&mut body)).await;
+            let _ = timeout(self.config.body_timeout(), drain(&mut body)).await;
         }
         read
     }

@@ -6,9 +6,7 @@ use exsearch_server::ServerConfig;
 fn busy(config: ServerConfig) -> (Running, std::thread::JoinHandle<crate::common::Answer>) {
     let running = Running::new(ServerConfig { n_searchers: 1, ..config });
     let blocked = running.get_later("/api/search?query=block&k=1");
-    while running.world.searched().is_empty() {
-        std::thread::yield_now();
-    }
+    running.until_searched("block");
     (running, blocked)
 }
 
@@ -74,11 +72,11 @@ fn queries_of_clients_that_left_are_not_searched() {
 
 #[test]
 fn a_deadline_is_answered_and_what_waited_past_it_is_not_searched() {
-    let (running, blocked) = busy(ServerConfig { deadline_ms: 200, ..config() });
+    let (running, blocked) = busy(ServerConfig { deadline_ms: 1_000, ..config() });
     let late = running.get_later("/api/search?query=late");
     for answer in [blocked, late] {
         let refused = answer.join().expect("answered").refused(504, "deadline");
-        assert_eq!(refused["limit"], 200);
+        assert_eq!(refused["limit"], 1_000);
     }
     running.world.open_gate();
     assert_eq!(running.client().get("/api/search?query=a").status, 200);

@@ -160,6 +160,16 @@ impl Running {
         std::thread::spawn(move || Client::new(address).get(&path))
     }
 
+    /// Waits until a query has reached the retriever.
+    #[track_caller]
+    pub(crate) fn until_searched(&self, query: &str) {
+        let started = Instant::now();
+        while !self.world.searched().iter().any(|searched| searched == query) {
+            assert!(started.elapsed() < PATIENCE, "{query} never was searched");
+            std::thread::yield_now();
+        }
+    }
+
     /// Waits until a metric, with its labels, has a value.
     #[track_caller]
     pub(crate) fn until(&self, metric: &str, value: u64) {

@@ -55,7 +55,12 @@ fn a_body_far_past_the_limit_is_refused_where_its_client_reads_it() {
 
 #[test]
 fn all_bodies_together_have_a_limit() {
-    let running = Running::new(ServerConfig { max_body_bytes: 1000, max_bodies_bytes: 1500, ..config() });
+    let running = Running::new(ServerConfig {
+        max_body_bytes: 1000,
+        max_bodies_bytes: 1500,
+        body_timeout_ms: 120_000,
+        ..config()
+    });
     let mut slow = running.client();
     slow.send(b"POST /retrieve HTTP/1.1\r\nhost: test\r\ncontent-length: 1000\r\n\r\n");
     slow.send(&[b' '; 990]);
@@ -90,7 +95,7 @@ fn routes_and_methods_that_are_not_there_say_which_are() {
 
 #[test]
 fn a_client_that_is_slow_to_ask_is_let_go() {
-    let running = Running::new(ServerConfig { header_timeout_ms: 100, body_timeout_ms: 100, ..config() });
+    let running = Running::new(ServerConfig { header_timeout_ms: 300, body_timeout_ms: 300, ..config() });
     let mut slow_head = running.client();
     slow_head.send(b"GET /health HTTP/1.1\r\nhost: te");
     assert!(!String::from_utf8_lossy(&slow_head.rest()).contains("alive"));
@@ -100,7 +105,7 @@ fn a_client_that_is_slow_to_ask_is_let_go() {
 
     let mut slow_body = running.client();
     slow_body.send(b"POST /retrieve HTTP/1.1\r\nhost: test\r\ncontent-length: 100\r\n\r\n{\"queries\":");
-    assert_eq!(slow_body.answer().expect("an answer").refused(408, "body_timeout")["limit"], 100);
+    assert_eq!(slow_body.answer().expect("an answer").refused(408, "body_timeout")["limit"], 300);
     assert_eq!(slow_body.rest(), b"", "what else comes would be taken for a request");
 }
 
