@@ -260,26 +260,26 @@ fn refuse_what_is_not_computed(fields: &Fields) -> Result<(), ModelError> {
 }
 
 /// Typed access to a JSON object; errors name the file and the field. `null` counts as absent.
-struct Fields<'a> {
-    path: &'a Path,
-    map: &'a Map<String, Value>,
+pub(crate) struct Fields<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) map: &'a Map<String, Value>,
 }
 
 impl<'a> Fields<'a> {
-    fn get(&self, name: &str) -> Option<&'a Value> {
+    pub(crate) fn get(&self, name: &str) -> Option<&'a Value> {
         self.map.get(name).filter(|value| !value.is_null())
     }
 
-    fn wrong(&self, name: &str, wanted: &str) -> ModelError {
+    pub(crate) fn wrong(&self, name: &str, wanted: &str) -> ModelError {
         let found = &self.map[name];
         ModelError::Json { path: self.path.to_owned(), reason: format!("`{name}` is {found}, not {wanted}") }
     }
 
-    fn invalid(&self, reason: String) -> ModelError {
+    pub(crate) fn invalid(&self, reason: String) -> ModelError {
         ModelError::InvalidConfig { path: PathBuf::from(self.path), reason }
     }
 
-    fn count(&self, name: &str) -> Result<Option<usize>, ModelError> {
+    pub(crate) fn count(&self, name: &str) -> Result<Option<usize>, ModelError> {
         let Some(value) = self.get(name) else { return Ok(None) };
         match value.as_u64().and_then(|count| usize::try_from(count).ok()) {
             Some(count) => Ok(Some(count)),
@@ -287,12 +287,12 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn required_count(&self, name: &str) -> Result<usize, ModelError> {
+    pub(crate) fn required_count(&self, name: &str) -> Result<usize, ModelError> {
         self.count(name)?
             .ok_or_else(|| ModelError::Json { path: self.path.to_owned(), reason: format!("it lacks `{name}`") })
     }
 
-    fn number(&self, name: &str) -> Result<Option<f32>, ModelError> {
+    pub(crate) fn number(&self, name: &str) -> Result<Option<f32>, ModelError> {
         let Some(value) = self.get(name) else { return Ok(None) };
         match value.as_f64() {
             Some(number) => Ok(Some(number as f32)),
@@ -300,24 +300,24 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn text(&self, name: &str) -> Result<Option<&'a str>, ModelError> {
+    pub(crate) fn text(&self, name: &str) -> Result<Option<&'a str>, ModelError> {
         let Some(value) = self.get(name) else { return Ok(None) };
         value.as_str().map(Some).ok_or_else(|| self.wrong(name, "a text"))
     }
 
-    fn flag(&self, name: &str) -> Result<bool, ModelError> {
+    pub(crate) fn flag(&self, name: &str) -> Result<bool, ModelError> {
         let Some(value) = self.get(name) else { return Ok(false) };
         value.as_bool().ok_or_else(|| self.wrong(name, "true or false"))
     }
 
-    fn object(&self, name: &str) -> Result<Option<Fields<'a>>, ModelError> {
+    pub(crate) fn object(&self, name: &str) -> Result<Option<Fields<'a>>, ModelError> {
         let Some(value) = self.get(name) else { return Ok(None) };
         let map = value.as_object().ok_or_else(|| self.wrong(name, "an object"))?;
         Ok(Some(Fields { path: self.path, map }))
     }
 
     /// A token id or a list of them.
-    fn ids(&self, name: &str) -> Result<Vec<u32>, ModelError> {
+    pub(crate) fn ids(&self, name: &str) -> Result<Vec<u32>, ModelError> {
         let Some(value) = self.get(name) else { return Ok(Vec::new()) };
         let as_id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
         let ids = match value {

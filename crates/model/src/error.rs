@@ -215,6 +215,20 @@ pub enum ModelError {
         /// Its last words.
         reason: String,
     },
+    /// The system gave no threads.
+    #[error("cannot start threads: {reason}")]
+    Threads {
+        /// What the system said.
+        reason: String,
+    },
+    /// A package's file is not a wheel, or not one with a model in it.
+    #[error("{} is not a readable wheel with a model: {reason}", path.display())]
+    InvalidWheel {
+        /// The file.
+        path: PathBuf,
+        /// What is missing.
+        reason: String,
+    },
     /// Another process is fetching the same model.
     #[error("another process is working on {}; wait for it, or end it and try again", path.display())]
     Busy {

