@@ -5,7 +5,9 @@
 #   runs/bench.sh training MODEL [PYTHON]                            a training step against torch + transformers + peft
 #   runs/bench.sh generation MODEL [PYTHON]                          prefill and decoding against transformers
 #   runs/bench.sh trajectories CONFIG ADAPTER QUESTIONS [PYTHON]     `exsearch sample` against serial `generate`
+#   runs/bench.sh late VECTORS                                          our late-interaction index against next-plaid
 #
+# VECTORS is a folder of benches/late/encode.py. LARGE=500000 adds a spliced corpus of that size, which takes 10 GB of disk.
 # MODEL is an HF folder, PYTHON an interpreter with torch, transformers and peft (default python3), CONFIG a run
 # configuration, ADAPTER a LoRA checkpoint or `none`, QUESTIONS a file of questions. From the environment: THREADS (default:
 # all), STEPS, LENGTH, SIZES and TORCH_FLAGS of training; BATCHES, PROMPT and NEW of generation; N_QUESTIONS, N_SAMPLES and
@@ -94,8 +96,45 @@ path = pathlib.Path(sys.argv[1]); print(path.parent / tomllib.loads(path.read_te
     "$python" "$root/benches/trajectories/table.py" "$work/ours-1.jsonl" "$work/peer.json" "${ours[@]}"
 }
 
+# VECTORS is a folder that benches/late/encode.py filled; what is built there stays for the next call.
+late() {
+    local vectors=$1 index=$1/indexes questions=${N_QUESTIONS:-300} large=${LARGE:-0} engine
+    build late
+    mkdir -p "$index"
+    for engine in ours peer; do
+        if [ ! -e "$index/$engine" ]; then
+            say "building: $engine"
+            rm -rf "$index/unfinished"
+            # shellcheck disable=SC2046
+            "$binary" build $engine "$vectors" "$index/unfinished" $([ $engine = peer ] || echo 10000)
+            mv "$index/unfinished" "$index/$engine"
+        fi
+    done
+    RAYON_NUM_THREADS=1 "$binary" search "$vectors" "$index/ours" "$index/peer" "$questions"
+    RAYON_NUM_THREADS=1 "$binary" curve "$vectors" "$index/ours" "$questions"
+    [ "$large" -gt 0 ] || return 0
+    if [ ! -e "$index/ours-$large" ]; then
+        "$binary" build ours "$vectors" "$index/unfinished" "$large"
+        mv "$index/unfinished" "$index/ours-$large"
+    fi
+    if [ ! -e "$index/peer-$large" ]; then
+        # With our centroids for the larger corpus, as many as it should have by either engine's rule.
+        "$binary" build peer "$vectors" "$work/peer" "$index/ours-$large"
+        "$binary" splice peer "$work/peer" "$index/unfinished" "$large"
+        mv "$index/unfinished" "$index/peer-$large"
+    fi
+    RAYON_NUM_THREADS=1 "$binary" search "$vectors" "$index/ours-$large" "$index/peer-$large" "$questions"
+    RAYON_NUM_THREADS=1 "$binary" curve "$vectors" "$index/ours-$large" "$questions"
+    for engine in ours peer; do
+        cp -r "$index/$engine-$large" "$work/added"
+        "$binary" add $engine "$vectors" "$work/added"
+        rm -r "$work/added"
+    done
+}
+
 case ${1:-} in
     kernels) [ $# -eq 1 ] || usage ;;
+    late) [ $# -eq 2 ] || usage ;;
     training | generation) [ $# -ge 2 ] && [ $# -le 3 ] || usage ;;
     trajectories) [ $# -ge 4 ] && [ $# -le 5 ] || usage ;;
     *) usage ;;

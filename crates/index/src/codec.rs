@@ -99,8 +99,8 @@ impl Codec {
         self.inner.mean_norm
     }
 
-    /// `centroids` (`n_centroids x dim`).
-    pub(crate) fn centroids(&self) -> &[f32] {
+    /// The centroids (`n_centroids x dim`), each of length 1.
+    pub fn centroids(&self) -> &[f32] {
         match &self.inner.centroids {
             Floats::Owned(values) => values,
             Floats::Mapped(file, first) => bytemuck::cast_slice(&file.bytes()[*first..]),
