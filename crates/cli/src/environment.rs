@@ -22,6 +22,11 @@ pub(crate) fn hub_token() -> Option<String> {
     text("HF_TOKEN")
 }
 
+/// The bearer token that clients of `exsearch serve` must send: `EXSEARCH_SERVE_TOKEN`. Never to be printed.
+pub(crate) fn serve_token() -> Option<String> {
+    text("EXSEARCH_SERVE_TOKEN")
+}
+
 /// Whether nothing is to be downloaded: `HF_HUB_OFFLINE`.
 pub(crate) fn is_offline() -> bool {
     text("HF_HUB_OFFLINE").is_some_and(|value| !matches!(value.as_str(), "0" | "false" | "no" | "off"))

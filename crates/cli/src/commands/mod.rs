@@ -13,6 +13,7 @@ mod report;
 mod run;
 mod sample;
 mod search;
+mod serve;
 mod train;
 mod weigh;
 mod world;
@@ -25,6 +26,7 @@ pub(crate) enum Command {
     World(world::Args),
     Index(index::Args),
     Search(search::Args),
+    Serve(serve::Args),
     Model(model::Args),
     Ask(ask::Args),
     Sample(sample::Args),
@@ -44,6 +46,7 @@ pub(crate) fn run(command: Command, output: &Output) -> anyhow::Result<()> {
         Command::World(args) => world::run(args, output),
         Command::Index(args) => index::run(args, output),
         Command::Search(args) => search::run(args, output),
+        Command::Serve(args) => serve::run(args, output),
         Command::Model(args) => model::run(args, output),
         Command::Ask(args) => ask::run(args, output),
         Command::Sample(args) => sample::run(args, output),

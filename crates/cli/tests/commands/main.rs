@@ -4,5 +4,6 @@ mod common;
 mod eval;
 mod index;
 mod model;
+mod serve;
 mod usage;
 mod world;
