@@ -12,10 +12,14 @@
 //! was interrupted. The bytes on disk do depend on those.
 mod analysis;
 mod build;
-mod folder;
+mod manifest;
 mod read_only;
 mod search;
 
-pub use build::{Built, Progress, Target, build};
-pub use folder::{Analysis, Bm25Config, FORMAT_VERSION, IndexFile, Manifest, SourceId};
+pub use crate::folder::{IndexFile, Progress, SourceId, Target};
+pub use build::build;
+pub use manifest::{Analysis, Bm25Config, FORMAT_VERSION, Manifest};
 pub use search::{Bm25Index, MAX_QUERY_TERMS};
+
+/// What a build found to do.
+pub type Built = crate::folder::Built<Manifest>;

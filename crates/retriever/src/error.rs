@@ -19,6 +19,27 @@ pub enum Error {
         /// Where it occurred again, counted from 1.
         second: u64,
     },
+    /// A passage that was to be added has the id of one that the index holds.
+    #[error("passage {number} of the corpus, counted from 1, has the id {id:?}, which the index in {} has already; delete that one first, or leave this one out", dir.display())]
+    IdInUse {
+        /// The index folder.
+        dir: PathBuf,
+        /// The id.
+        id: String,
+        /// Where it occurred, counted from 1.
+        number: u64,
+    },
+    /// The index holds no passage with the id; nothing was changed.
+    #[error("the index in {} has no passage {id:?}", dir.display())]
+    UnknownId {
+        /// The index folder.
+        dir: PathBuf,
+        /// The id.
+        id: String,
+    },
+    /// The late-interaction index failed.
+    #[error(transparent)]
+    Late(#[from] exsearch_index::IndexError),
     /// The corpus could not be read to its end. What was committed before is kept for the next call.
     #[error("passage {number} of the corpus could not be read")]
     Source {
@@ -43,11 +64,13 @@ pub enum Error {
         /// How it differs.
         reason: String,
     },
-    /// The folder holds no index, and for a build: holds something else.
-    #[error("{} is not a BM25 index: {reason}; name the folder that the index was built in, or build into a new one", dir.display())]
+    /// The folder holds no index of the kind, and for a build: holds something else.
+    #[error("{} is not {expected}: {reason}; name the folder that the index was built in, or build into a new one", dir.display())]
     NotAnIndex {
         /// The folder.
         dir: PathBuf,
+        /// What it should be, with its article.
+        expected: &'static str,
         /// What was seen.
         reason: String,
     },
@@ -90,6 +113,44 @@ pub enum Error {
         value: u64,
         /// What it may be.
         expected: String,
+    },
+    /// A setting, a name or an encoder cannot be used as it is.
+    #[error("{what}: {reason}")]
+    InvalidConfig {
+        /// Which.
+        what: String,
+        /// Why not, and what to do.
+        reason: String,
+    },
+    /// The index was built with another encoder: the vectors of its passages and of queries do not belong together.
+    #[error("{} was built with the encoder {path} ({expected}), this one is {found}; open that one, or build again", dir.display())]
+    OtherEncoder {
+        /// The index folder.
+        dir: PathBuf,
+        /// Where the index's encoder was.
+        path: String,
+        /// The fingerprint of the index's encoder.
+        expected: String,
+        /// The fingerprint of the encoder that was given.
+        found: String,
+    },
+    /// The encoder of an index could not be opened.
+    #[error("cannot open the encoder {}", dir.display())]
+    OpenEncoder {
+        /// Its folder.
+        dir: PathBuf,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The encoder failed. What was committed before is kept for the next call.
+    #[error("passages {first} to {last} of the corpus, counted from 1, got no vectors")]
+    Encode {
+        /// The first of those that were encoded together.
+        first: u64,
+        /// The last of them.
+        last: u64,
+        /// The encoder's error.
+        source: exsearch_schema::EncodeError,
     },
     /// The disk is full. What was committed before is kept for the next call.
     #[error("no space left for the index in {}; free some and run the same build again, it continues where it stopped", dir.display())]

@@ -1,8 +1,39 @@
 //! Passages in, ranked hits out.
 //!
-//! Knows nothing of questions, gold answers or language models. Every retriever here implements
-//! [`exsearch_schema::Retriever`]; [`bm25`] holds the one over words.
+//! Every retriever here implements [`exsearch_schema::Retriever`]. Over an index of ours: [`bm25`] (words), [`dense`] (one
+//! vector a passage), [`late`] (a vector a token). Over other retrievers: [`Hybrid`], [`Rerank`], [`Cached`]. Over the network: [`Remote`],
+//! [`WebSearch`]. [`open`] makes one from a config, [`open_index`] from an index folder.
+//!
+//! Knows nothing of questions, gold answers, language models, or of what is inside an encoder.
 pub mod bm25;
+mod cache;
+pub mod config;
+pub mod dense;
+mod encode;
 mod error;
+mod files;
+mod folder;
+mod http;
+mod hybrid;
+pub mod late;
+mod open;
+pub mod passages;
+mod remote;
+mod rerank;
+mod secret;
+mod stream;
+mod top;
+mod web;
 
+pub use cache::{CacheLimits, CacheStats, Cached};
+pub use config::RetrieverConfig;
+pub use encode::EncoderId;
 pub use error::Error;
+pub use folder::{Built, IndexFile, Progress, SourceId, Target};
+pub use http::HttpConfig;
+pub use hybrid::{Hybrid, HybridPart, RRF_K};
+pub use open::{CONFIG_FILE, ResolveError, Resolver, index_kind, open, open_index};
+pub use remote::{Protocol, Remote};
+pub use rerank::{CrossEncoder, Rerank};
+pub use secret::Secret;
+pub use web::{Provider, WebLimits, WebSearch};

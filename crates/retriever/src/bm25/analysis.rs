@@ -13,7 +13,7 @@
 //! | and each word of the query counted once | 61.4 / 49.4 | 34.4 / 8.3 | 61.1 / 41.1 | 3,163 |
 //!
 //! What it does not do: cut words in scripts without spaces (a run of Chinese characters is one word).
-use super::folder::Analysis;
+use super::manifest::Analysis;
 use exsearch_schema::{Passage, PassageId};
 use tantivy::TantivyDocument;
 use tantivy::schema::{FAST, Field, IndexRecordOption, STORED, STRING, Schema, TextFieldIndexing, TextOptions, Value};

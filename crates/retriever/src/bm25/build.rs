@@ -4,60 +4,19 @@
 //! skips as many passages of its input and goes on. Documents carry their position in the corpus, so the order of results
 //! does not depend on which thread or which run indexed them.
 use super::analysis::{ANALYZER, Fields, analyzer, document, schema};
-use super::folder::{Bm25Config, FORMAT_VERSION, Folder, Manifest, Plan, SourceId};
+use super::manifest::{Bm25Config, Bm25Plan, FORMAT, FORMAT_VERSION, Manifest};
 use super::search::{Bm25Index, find_id};
 use crate::Error;
 use crate::error::{io_error, library_error};
+use crate::folder::{Built, Folder, Plan, Progress, SourceId, Target};
+use crate::passages::SeenIds;
 use exsearch_schema::{Passage, PassageId};
-use std::collections::HashSet;
-use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use tantivy::indexer::IndexWriterOptions;
 use tantivy::{Index, IndexWriter, TantivyError};
 
 /// Passages between two reports of [`Progress::Indexed`].
 const REPORT_EVERY: u64 = 1_000;
-
-/// Where an index is built.
-#[derive(Clone, Copy, Debug)]
-pub struct Target<'a> {
-    /// The index folder: one that does not exist, is empty, or holds an index.
-    pub dir: &'a Path,
-    /// Builds even where a finished or unfinished index is. An unfinished build of the same index is continued all the
-    /// same. The finished index stays usable until the new one is complete.
-    pub replace: bool,
-}
-
-/// How far a build is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// An unfinished build was found; its first passages are skipped, not indexed again.
-    Resumed {
-        /// How many.
-        n_passages: u64,
-    },
-    /// Passages were handed to the indexing threads.
-    Indexed {
-        /// All so far, those of earlier runs included.
-        n_passages: u64,
-    },
-    /// Passages are on disk: a kill does not lose them.
-    Committed {
-        /// All so far.
-        n_passages: u64,
-    },
-    /// All passages are on disk, and merges of their postings are being finished.
-    Merging,
-}
-
-/// What a build found to do.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Built {
-    /// The index was built, or an unfinished one was completed.
-    Completed(Manifest),
-    /// The folder holds a complete index of the same source and settings; nothing was read.
-    AlreadyComplete(Manifest),
-}
 
 /// Builds an index of `passages`, which come from `source` in the same order at every call. Returns when the index is
 /// complete and durable. Killed at any point and called again, it continues behind its last commit.
@@ -67,19 +26,22 @@ pub fn build<E>(
     target: &Target<'_>,
     config: &Bm25Config,
     mut progress: impl FnMut(Progress),
-) -> Result<Built, Error>
+) -> Result<Built<Manifest>, Error>
 where
     E: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     check_config(config)?;
-    let folder = Folder::new(target.dir);
-    refuse_foreign(&folder)?;
+    let folder = Folder::new(target.dir, &FORMAT);
+    folder.refuse_foreign()?;
     std::fs::create_dir_all(target.dir).map_err(|error| io_error(target.dir, error))?;
     let lock = folder.lock()?;
-    if let Some(manifest) = finished(&folder, source, config, target.replace)? {
+    let plan = Bm25Plan { format_version: FORMAT_VERSION, source: source.clone(), analysis: config.analysis.clone() };
+    if let Some(manifest) = finished(&folder, &plan, target.replace)? {
         return Ok(Built::AlreadyComplete(manifest));
     }
-    let data = choose_data(&folder, source, config, target.replace)?;
+    // Unreadable only when it is to be replaced. Which data it names is unknown then: all of it may be damaged.
+    let in_use = folder.manifest::<Manifest>().ok().flatten().map(|manifest| manifest.data);
+    let data = folder.choose_data(&plan, in_use.as_deref(), target.replace, opens)?;
     let mut build = Build::open(&folder, data.clone(), config)?;
     if let Err(error) = build.add_all(passages, &mut progress) {
         drop(build);
@@ -91,7 +53,7 @@ where
     }
     progress(Progress::Merging);
     let manifest = build.finish(source, config)?;
-    remove_other_data(&folder, &manifest.data)?;
+    folder.remove_other_data(&manifest.data)?;
     drop(lock);
     Ok(Built::Completed(manifest))
 }
@@ -113,82 +75,27 @@ fn check_config(config: &Bm25Config) -> Result<(), Error> {
     Ok(())
 }
 
-/// Nothing is ever written into, or removed from, a folder that holds other things than an index of ours.
-fn refuse_foreign(folder: &Folder) -> Result<(), Error> {
-    match folder.foreign_entry()? {
-        Some(name) => Err(Error::NotAnIndex { dir: folder.dir.clone(), reason: format!("it holds {name:?}") }),
-        None => Ok(()),
-    }
-}
-
 /// The manifest of a complete index that makes this build needless. An index that differs, is damaged or of another
 /// format is an error unless it is to be replaced; one of another kind always is.
-fn finished(folder: &Folder, source: &SourceId, config: &Bm25Config, replace: bool) -> Result<Option<Manifest>, Error> {
-    let manifest = match folder.manifest() {
+fn finished(folder: &Folder, plan: &Bm25Plan, replace: bool) -> Result<Option<Manifest>, Error> {
+    let manifest = match folder.manifest::<Manifest>() {
         Err(Error::Damaged { .. } | Error::FormatVersion { .. }) if replace => return Ok(None),
         manifest => manifest?,
     };
     let Some(manifest) = manifest.filter(|_| !replace) else { return Ok(None) };
-    if let Some(reason) = manifest.plan().difference(source, &config.analysis) {
+    if let Some(reason) = Plan::difference(&manifest.plan(), plan) {
         return Err(Error::OtherIndex { dir: folder.dir.clone(), reason });
     }
     // Notices damage, which "nothing to do" would hide.
     Bm25Index::open(&folder.dir)?;
-    remove_other_data(folder, &manifest.data)?;
+    folder.remove_other_data(&manifest.data)?;
     Ok(Some(manifest))
-}
-
-/// The data folder to write into: that of an unfinished build of the same index, or a new one.
-fn choose_data(folder: &Folder, source: &SourceId, config: &Bm25Config, replace: bool) -> Result<String, Error> {
-    let in_use = match folder.manifest() {
-        Ok(manifest) => manifest.map(|manifest| manifest.data),
-        // Reached only when replacing. Which data the unreadable manifest names is unknown: all of it may be damaged.
-        Err(_) => None,
-    };
-    let mut unfinished = None;
-    for name in folder.data_names()?.into_iter().filter(|name| in_use.as_ref() != Some(name)) {
-        let difference = match folder.plan(&name) {
-            Ok(Some(plan)) => plan.difference(source, &config.analysis),
-            // Killed before its plan was written: there is nothing in it.
-            Ok(None) => {
-                folder.remove_data(&name)?;
-                continue;
-            }
-            Err(error) if !replace => return Err(error),
-            Err(error) => Some(error.to_string()),
-        };
-        match difference {
-            None if unfinished.is_none() => unfinished = Some(name),
-            Some(reason) if !replace => {
-                let reason = format!("an unfinished one, {reason}");
-                return Err(Error::OtherIndex { dir: folder.dir.clone(), reason });
-            }
-            _ => folder.remove_data(&name)?,
-        }
-    }
-    match unfinished {
-        Some(name) if !replace || opens(&folder.data(&name)) => Ok(name),
-        damaged => {
-            if let Some(name) = damaged {
-                folder.remove_data(&name)?;
-            }
-            let analysis = config.analysis.clone();
-            folder.create_data(&Plan { format_version: FORMAT_VERSION, source: source.clone(), analysis })
-        }
-    }
 }
 
 /// Whether an unfinished build can be continued.
 fn opens(data: &Path) -> bool {
     let opened = Index::open_in_dir(data).and_then(|index| index.reader().map(drop));
     opened.is_ok() || !data.join("meta.json").exists()
-}
-
-fn remove_other_data(folder: &Folder, keep: &str) -> Result<(), Error> {
-    for name in folder.data_names()?.iter().filter(|name| *name != keep) {
-        folder.remove_data(name)?;
-    }
-    Ok(())
 }
 
 /// A build in progress.
@@ -346,20 +253,5 @@ impl<'a> Build<'a> {
         };
         self.folder.write_manifest(&manifest)?;
         Ok(manifest)
-    }
-}
-
-/// Ids seen so far, as 64-bit hashes: 9 to 18 bytes each, 300 MB for 21M passages, where the ids as strings would take
-/// 1.5 GB. At 21M the chance of any collision is n^2 / 2^65 = 1e-5; one costs a look-up, not a wrong answer.
-#[derive(Default)]
-struct SeenIds {
-    hasher: RandomState,
-    hashes: HashSet<u64>,
-}
-
-impl SeenIds {
-    /// False when the id, or one with the same hash, has been seen.
-    fn insert(&mut self, id: &PassageId) -> bool {
-        self.hashes.insert(self.hasher.hash_one(&id.0))
     }
 }

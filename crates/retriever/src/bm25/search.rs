@@ -7,10 +7,11 @@
 //! 2. It breaks ties by its own document numbers. Here they break by the position in the corpus.
 //! 3. Its block maxima are found with the segment's average length instead of the corpus's (see [`Segment::slack`]).
 use super::analysis::{ANALYZER, Fields, ORDINAL, StopWords, analyzer, passage, query_words, schema};
-use super::folder::{Folder, Manifest};
+use super::manifest::{FORMAT, Manifest};
 use super::read_only::ReadOnly;
 use crate::Error;
 use crate::error::library_error;
+use crate::folder::Folder;
 use exsearch_schema::{Hit, Passage, PassageId, RetrieveError, Retriever};
 use rayon::prelude::*;
 use std::collections::BinaryHeap;
@@ -51,12 +52,12 @@ pub struct Bm25Index {
 impl Bm25Index {
     /// Opens the index in a folder. Looks at the sizes of its files, not at their content.
     pub fn open(dir: &Path) -> Result<Self, Error> {
-        let folder = Folder::new(dir);
-        let manifest = complete_manifest(&folder)?;
-        match Self::open_data(Folder::new(dir), manifest.clone()) {
+        let folder = Folder::new(dir, &FORMAT);
+        let manifest: Manifest = folder.manifest()?.ok_or_else(|| folder.incomplete())?;
+        match Self::open_data(Folder::new(dir, &FORMAT), manifest.clone()) {
             Ok(index) => Ok(index),
             // A rebuild may have replaced the index, and removed the old data, since the manifest was read.
-            Err(error) => match folder.manifest()? {
+            Err(error) => match folder.manifest::<Manifest>()? {
                 Some(newer) if newer != manifest => Self::open_data(folder, newer),
                 _ => Err(error),
             },
@@ -97,7 +98,7 @@ impl Bm25Index {
     }
 
     fn open_data(folder: Folder, manifest: Manifest) -> Result<Self, Error> {
-        folder.check_files(&manifest)?;
+        folder.check_files(&manifest.data, &manifest.files)?;
         let library = |error| library_error(&folder.dir, error);
         let files = MmapDirectory::open(folder.data(&manifest.data)).map_err(TantivyError::from);
         let index = files.and_then(|files| Index::open(ReadOnly(files))).map_err(library)?;
@@ -204,17 +205,6 @@ pub(crate) fn find_id(
         }
     }
     Ok(None)
-}
-
-fn complete_manifest(folder: &Folder) -> Result<Manifest, Error> {
-    if let Some(manifest) = folder.manifest()? {
-        return Ok(manifest);
-    }
-    if !folder.data_names()?.is_empty() {
-        return Err(Error::Unfinished { dir: folder.dir.clone() });
-    }
-    let reason = if folder.dir.exists() { "it has no manifest.json" } else { "it does not exist" };
-    Err(Error::NotAnIndex { dir: folder.dir.clone(), reason: reason.to_owned() })
 }
 
 fn clause(term: &Term) -> (Occur, Box<dyn Query>) {

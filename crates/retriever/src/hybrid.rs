@@ -1,0 +1,101 @@
+//! Several retrievers' rankings as one: reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009).
+//!
+//! ```text
+//! score(passage) = sum over the parts that found it of  weight / (k + rank)         rank from 1, k = 60
+//! ```
+//! The paper's sum has no weights; with all of them 1 it is the paper's. Passages are the same when their ids are: parts are
+//! over one corpus. Which scores the parts gave plays no role.
+use exsearch_schema::{Hit, PassageId, RetrieveError, Retriever};
+use std::collections::HashMap;
+
+/// The constant of the paper.
+pub const RRF_K: f64 = 60.0;
+
+/// A retriever whose ranking is fused with others.
+pub struct HybridPart {
+    /// What errors call it.
+    pub name: String,
+    /// How much its ranking counts: above 0, 1 for the paper's formula.
+    pub weight: f64,
+    /// How many passages it is asked for, at least; never fewer than are asked of the whole.
+    pub depth: usize,
+    /// It.
+    pub retriever: Box<dyn Retriever>,
+}
+
+/// Fuses the rankings of its parts. A query that one part fails on fails, so that no one takes half a result for a whole.
+pub struct Hybrid {
+    parts: Vec<HybridPart>,
+    k: f64,
+}
+
+impl Hybrid {
+    /// A fusion of `parts`, with [`RRF_K`] for `k` if nothing speaks against it. Panics without parts, at weights that are
+    /// not above 0 and at a negative `k`: a config is checked where it is read.
+    pub fn new(parts: Vec<HybridPart>, k: f64) -> Self {
+        assert!(!parts.is_empty(), "a hybrid has parts");
+        assert!(parts.iter().all(|part| part.weight > 0.0 && part.weight.is_finite()), "weights are above 0");
+        assert!(k >= 0.0, "k is not negative");
+        Self { parts, k }
+    }
+
+    fn search_parts(&self, queries: &[&str], top_k: usize) -> Vec<PartAnswers> {
+        let ask = |part: &HybridPart| part.retriever.search_batch(queries, part.depth.max(top_k));
+        // Remote parts wait for the network while local ones compute.
+        std::thread::scope(|scope| {
+            let (first, others) = self.parts.split_first().expect("a hybrid has parts");
+            let others: Vec<_> = others.iter().map(|part| scope.spawn(move || ask(part))).collect();
+            let mut answers = vec![ask(first)];
+            for other in others {
+                answers.push(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            }
+            answers
+        })
+    }
+
+    /// One query's rankings, one a part.
+    fn fuse(&self, rankings: Vec<Result<Vec<Hit>, RetrieveError>>, top_k: usize) -> Result<Vec<Hit>, RetrieveError> {
+        let mut fused: HashMap<PassageId, Fused> = HashMap::new();
+        for (part_idx, (part, ranking)) in self.parts.iter().zip(rankings).enumerate() {
+            let ranking = ranking.map_err(|error| match error {
+                RetrieveError::EmptyQuery => RetrieveError::EmptyQuery,
+                RetrieveError::Failed(reason) => RetrieveError::Failed(format!("{}: {reason}", part.name)),
+            })?;
+            for (rank, hit) in (1u32..).zip(ranking) {
+                let entry = fused.entry(hit.id.clone()).or_insert_with(|| Fused {
+                    hit,
+                    score: 0.0,
+                    ranks: vec![u32::MAX; self.parts.len()],
+                });
+                // A part that names a passage twice is taken at its better rank.
+                if entry.ranks[part_idx] == u32::MAX {
+                    entry.ranks[part_idx] = rank;
+                    entry.score += part.weight / (self.k + f64::from(rank));
+                }
+            }
+        }
+        let mut fused: Vec<Fused> = fused.into_values().collect();
+        fused.sort_by(|left, right| right.score.total_cmp(&left.score).then_with(|| left.ranks.cmp(&right.ranks)));
+        fused.truncate(top_k);
+        Ok(fused.into_iter().map(|fused| Hit { score: fused.score as f32, ..fused.hit }).collect())
+    }
+}
+
+type PartAnswers = Vec<Result<Vec<Hit>, RetrieveError>>;
+
+/// A passage that some part found. Ties break by the rank in the first part, then in the second, and so on: two passages
+/// never have the same rank in the same part.
+struct Fused {
+    hit: Hit,
+    score: f64,
+    ranks: Vec<u32>,
+}
+
+impl Retriever for Hybrid {
+    /// Scores are sums of reciprocal ranks. Parts are asked at the same time.
+    fn search_batch(&self, queries: &[&str], top_k: usize) -> Vec<Result<Vec<Hit>, RetrieveError>> {
+        let mut answers: Vec<_> = self.search_parts(queries, top_k).into_iter().map(Vec::into_iter).collect();
+        let next = |part: &mut std::vec::IntoIter<_>| part.next().expect("one result a query");
+        queries.iter().map(|_| self.fuse(answers.iter_mut().map(next).collect(), top_k)).collect()
+    }
+}

@@ -1,0 +1,222 @@
+//! From a config or an index folder to a retriever that is ready to search.
+use crate::bm25::Bm25Index;
+use crate::cache::Cached;
+use crate::config::{RerankScorer, RetrieverConfig, VectorPart};
+use crate::dense::{AnnOptions, DenseIndex};
+use crate::files::read_json;
+use crate::folder::MANIFEST;
+use crate::hybrid::{Hybrid, HybridPart};
+use crate::late::LateRetriever;
+use crate::remote::Remote;
+use crate::rerank::{CrossEncoder, Rerank};
+use crate::web::{WebLimits, WebSearch};
+use crate::{EncoderId, Error, Secret};
+use exsearch_index::SearchOptions;
+use exsearch_schema::{Encoder, Retriever};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The file that makes a folder a retriever of several parts.
+pub const CONFIG_FILE: &str = "retriever.toml";
+
+/// Why a resolver has not got something.
+pub type ResolveError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a retriever needs and this crate does not make: models, and variables of the environment.
+pub trait Resolver {
+    /// The encoder in a folder.
+    fn encoder(&self, dir: &Path) -> Result<Arc<dyn Encoder>, ResolveError>;
+
+    /// The cross-encoder in a folder.
+    fn cross_encoder(&self, dir: &Path) -> Result<Arc<dyn CrossEncoder>, ResolveError> {
+        Err(format!("no cross-encoder can be opened here: {}", dir.display()).into())
+    }
+
+    /// The value of an environment variable, if it is set.
+    fn variable(&self, name: &str) -> Option<String>;
+}
+
+/// Hybrids of rerankers of hybrids: nested deeper than this, a folder most likely names itself.
+const MAX_DEPTH: usize = 16;
+
+/// Opens the retriever that a config describes; its relative paths begin at `base`.
+pub fn open(config: &RetrieverConfig, base: &Path, resolver: &dyn Resolver) -> Result<Box<dyn Retriever>, Error> {
+    config.check()?;
+    Opening { resolver, depth: 0 }.open(config, base)
+}
+
+/// Opens the index in a folder, whatever its kind, with the encoder that it names; a folder with [`CONFIG_FILE`] is what
+/// that describes, its paths relative to the folder.
+pub fn open_index(dir: &Path, resolver: &dyn Resolver) -> Result<Box<dyn Retriever>, Error> {
+    Opening { resolver, depth: 0 }.open_index(dir)
+}
+
+/// The kind that the index in a folder says it is: `bm25`, `dense`, `late`, or that of its [`CONFIG_FILE`].
+pub fn index_kind(dir: &Path) -> Result<String, Error> {
+    if let Some(config) = read_config(dir)? {
+        return Ok(config.kind().to_owned());
+    }
+    let not_an_index = |reason: String| Error::NotAnIndex { dir: dir.to_owned(), expected: "an index", reason };
+    let Some(manifest) = read_json(&dir.join(MANIFEST), dir)? else {
+        let is_unfinished = dir.join("data-0").is_dir() || dir.join("session.json").is_file();
+        let reason = if dir.is_dir() { "it has no manifest.json" } else { "it does not exist" };
+        return Err(match is_unfinished {
+            true => Error::Unfinished { dir: dir.to_owned() },
+            false => not_an_index(reason.to_owned()),
+        });
+    };
+    // Indexes whose manifest carries a checksum have it one level deeper.
+    let kind = manifest.get("kind").or_else(|| manifest.get("content")?.get("kind"));
+    match kind.map(|kind| kind.as_str()) {
+        // Manifests of the first versions do not say.
+        None if manifest.get("tantivy").is_some() => Ok("bm25".to_owned()),
+        Some(Some(kind @ ("bm25" | "dense" | "late"))) => Ok(kind.to_owned()),
+        _ => Err(not_an_index("its manifest is of no kind that this program knows".to_owned())),
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Opening<'a> {
+    resolver: &'a dyn Resolver,
+    depth: usize,
+}
+
+impl Opening<'_> {
+    fn open(self, config: &RetrieverConfig, base: &Path) -> Result<Box<dyn Retriever>, Error> {
+        let inner = self.deeper(base)?;
+        Ok(match config {
+            RetrieverConfig::Bm25(part) => Box::new(Bm25Index::open(&base.join(&part.index))?),
+            RetrieverConfig::Dense(part) => Box::new(self.dense(part, base)?),
+            RetrieverConfig::Late(part) => Box::new(self.late(part, base)?),
+            RetrieverConfig::Hybrid(config) => {
+                let mut parts = Vec::with_capacity(config.parts.len());
+                for part in &config.parts {
+                    let retriever = inner.open(&part.retriever, base)?;
+                    let name = format!("{} (part {})", part.retriever.kind(), parts.len() + 1);
+                    parts.push(HybridPart { name, weight: part.weight, depth: part.depth, retriever });
+                }
+                Box::new(Hybrid::new(parts, config.k))
+            }
+            RetrieverConfig::Rerank(config) => {
+                let candidates = inner.open(&config.retriever, base)?;
+                let dir = base.join(&config.encoder);
+                match config.scorer {
+                    RerankScorer::MaxSim => {
+                        Box::new(Rerank::late(candidates, config.depth, self.encoder(&dir)?, config.cache)?)
+                    }
+                    RerankScorer::CrossEncoder => {
+                        let encoder = self.resolver.cross_encoder(&dir);
+                        let encoder = encoder.map_err(|source| Error::OpenEncoder { dir, source })?;
+                        Box::new(Rerank::cross(candidates, config.depth, encoder))
+                    }
+                }
+            }
+            RetrieverConfig::Remote(config) => {
+                let token = self.key(config.key_env.as_deref(), config.key_file.as_deref(), base)?;
+                Box::new(Remote::new(config.protocol, &config.url, token, &config.http)?)
+            }
+            RetrieverConfig::Web(config) => {
+                let key = self.key(config.key_env.as_deref(), config.key_file.as_deref(), base)?;
+                let cache_dir = config.cache_dir.as_ref().map(|dir| base.join(dir));
+                let limits = WebLimits { cache_dir: cache_dir.as_deref(), max_requests: config.max_requests };
+                Box::new(WebSearch::new(config.provider, config.url.as_deref(), key, limits, &config.http)?)
+            }
+            RetrieverConfig::Cached(config) => {
+                Box::new(Cached::new(inner.open(&config.retriever, base)?, config.limits))
+            }
+        })
+    }
+
+    fn open_index(self, dir: &Path) -> Result<Box<dyn Retriever>, Error> {
+        if let Some(config) = read_config(dir)? {
+            return self.open(&config, dir);
+        }
+        let part = VectorPart { index: dir.to_owned(), ..VectorPart::default() };
+        Ok(match index_kind(dir)?.as_str() {
+            "dense" => Box::new(self.dense(&part, Path::new(""))?),
+            "late" => Box::new(self.late(&part, Path::new(""))?),
+            _ => Box::new(Bm25Index::open(dir)?),
+        })
+    }
+
+    fn dense(self, part: &VectorPart, base: &Path) -> Result<DenseIndex, Error> {
+        let dir = base.join(&part.index);
+        let encoder = self.encoder_of(part, base, &DenseIndex::read_manifest(&dir)?.encoder)?;
+        let AnnOptions { n_probe, n_candidates } = AnnOptions::default();
+        Ok(DenseIndex::open(&dir, encoder)?.with_ann(AnnOptions {
+            n_probe: part.n_probe.unwrap_or(n_probe),
+            n_candidates: part.n_candidates.unwrap_or(n_candidates),
+        }))
+    }
+
+    fn late(self, part: &VectorPart, base: &Path) -> Result<LateRetriever, Error> {
+        let dir = base.join(&part.index);
+        let encoder = self.encoder_of(part, base, &LateRetriever::read_manifest(&dir)?.encoder)?;
+        let defaults = SearchOptions::default();
+        let options = SearchOptions {
+            n_probe: part.n_probe.unwrap_or(defaults.n_probe),
+            n_candidates: part.n_candidates.unwrap_or(defaults.n_candidates),
+            ..defaults
+        };
+        LateRetriever::open(&dir, encoder, options)
+    }
+
+    /// The encoder that the config names, or else the index.
+    fn encoder_of(self, part: &VectorPart, base: &Path, built_with: &EncoderId) -> Result<Arc<dyn Encoder>, Error> {
+        match &part.encoder {
+            Some(encoder) => self.encoder(&base.join(encoder)),
+            None => self.encoder(Path::new(&built_with.path)),
+        }
+    }
+
+    fn encoder(self, dir: &Path) -> Result<Arc<dyn Encoder>, Error> {
+        self.resolver.encoder(dir).map_err(|source| Error::OpenEncoder { dir: dir.to_owned(), source })
+    }
+
+    /// The key that a config names, if it names one.
+    fn key(self, variable: Option<&str>, file: Option<&Path>, base: &Path) -> Result<Option<Secret>, Error> {
+        let refuse = |what: String, reason: &str| Err(Error::InvalidConfig { what, reason: reason.to_owned() });
+        let key = match (variable, file) {
+            (None, None) => return Ok(None),
+            (Some(_), Some(_)) => return refuse("key_env and key_file".to_owned(), "give one of them"),
+            (Some(name), None) => match self.resolver.variable(name) {
+                Some(key) => key,
+                None => return refuse(format!("environment variable {name}"), "it is not set; it should hold the key"),
+            },
+            (None, Some(file)) => {
+                let path = base.join(file);
+                std::fs::read_to_string(&path).map_err(|error| crate::error::io_error(&path, error))?
+            }
+        };
+        let is_header = |letter: char| letter.is_ascii_graphic();
+        if key.trim().is_empty() || !key.trim().chars().all(is_header) {
+            return refuse("key".to_owned(), "it is empty, or holds spaces or letters that no key has");
+        }
+        Ok(Some(Secret::new(&key)))
+    }
+
+    fn deeper(self, dir: &Path) -> Result<Self, Error> {
+        if self.depth < MAX_DEPTH {
+            return Ok(Self { depth: self.depth + 1, ..self });
+        }
+        let reason = format!("retrievers are nested more than {MAX_DEPTH} deep");
+        Err(Error::InvalidConfig { what: dir.display().to_string(), reason })
+    }
+}
+
+/// What a folder's config file says, if it has one.
+fn read_config(dir: &Path) -> Result<Option<RetrieverConfig>, Error> {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    let path = dir.join(CONFIG_FILE);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => return Ok(None),
+        Err(error) => return Err(crate::error::io_error(&path, error)),
+    };
+    RetrieverConfig::from_toml(&text).map(Some).map_err(|error| match error {
+        Error::InvalidConfig { what, reason } => {
+            Error::InvalidConfig { what: format!("{}: {what}", path.display()), reason }
+        }
+        error => error,
+    })
+}

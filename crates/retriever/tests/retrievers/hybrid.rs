@@ -1,0 +1,78 @@
+//! Fusion by reciprocal rank.
+use crate::common::{ScriptedRetriever, ids};
+use exsearch_retriever::{Hybrid, HybridPart, RRF_K};
+use exsearch_schema::{RetrieveError, Retriever};
+use proptest::prelude::*;
+use std::collections::HashMap;
+
+fn part(name: &str, weight: f64, depth: usize, retriever: ScriptedRetriever) -> HybridPart {
+    HybridPart { name: name.to_owned(), weight, depth, retriever: Box::new(retriever) }
+}
+
+fn scripted(hits: &[&str]) -> ScriptedRetriever {
+    ScriptedRetriever::new(&[("q", Ok(hits))])
+}
+
+#[test]
+fn ranks_are_fused_by_the_formula_of_the_paper() {
+    let parts =
+        vec![part("words", 1.0, 3, scripted(&["a", "b", "c"])), part("vectors", 1.0, 3, scripted(&["c", "d", "a"]))];
+    let hits = Hybrid::new(parts, RRF_K).search("q", 10).expect("both answer");
+    // a: 1/61 + 1/63 = c: 1/63 + 1/61, a is first in the first part; b and d: 1/62 each, b is in the first part.
+    assert_eq!(ids(&hits), ["a", "c", "b", "d"]);
+    let expected = [1.0 / 61.0 + 1.0 / 63.0, 1.0 / 61.0 + 1.0 / 63.0, 1.0 / 62.0, 1.0 / 62.0];
+    for (hit, expected) in hits.iter().zip(expected) {
+        assert!((f64::from(hit.score) - expected).abs() < 1e-8);
+        assert_eq!(hit.text, format!("text of {}", hit.id));
+    }
+}
+
+#[test]
+fn weights_and_depths_count() {
+    let parts = || vec![part("words", 1.0, 1, scripted(&["a", "b"])), part("vectors", 3.0, 2, scripted(&["b", "a"]))];
+    assert_eq!(ids(&Hybrid::new(parts(), RRF_K).search("q", 1).expect("found")), ["b"]);
+    // The first part is asked for as many as the whole, though its depth is 1.
+    let hits = Hybrid::new(parts(), 0.0).search("q", 2).expect("found");
+    assert_eq!((ids(&hits), hits[1].score), (vec!["b", "a"], 1.0 + 3.0 / 2.0));
+}
+
+#[test]
+fn a_query_that_one_part_fails_on_fails_and_others_do_not() {
+    let failing = ScriptedRetriever::new(&[
+        ("q", Err(RetrieveError::Failed("it is down".to_owned()))),
+        ("empty", Err(RetrieveError::EmptyQuery)),
+        ("fine", Ok(&["z"])),
+    ]);
+    let hybrid = Hybrid::new(vec![part("words", 1.0, 5, scripted(&["a"])), part("vectors", 1.0, 5, failing)], RRF_K);
+    let found = hybrid.search_batch(&["q", "fine", "empty"], 5);
+    assert_eq!(found[0], Err(RetrieveError::Failed("vectors: it is down".to_owned())));
+    assert_eq!(found[1].as_ref().map(|hits| ids(hits)), Ok(vec!["z"]));
+    assert_eq!(found[2], Err(RetrieveError::EmptyQuery));
+}
+
+proptest! {
+    #[test]
+    fn fusion_agrees_with_a_naive_sum(
+        rankings in prop::collection::vec(Just((0..12).map(|id| format!("p{id}")).collect::<Vec<_>>()).prop_shuffle(), 1..4),
+        lengths in prop::collection::vec(0usize..12, 3),
+        top_k in 0usize..15,
+    ) {
+        let rankings: Vec<Vec<&str>> = rankings.iter().zip(&lengths).map(|(ranking, n)| ranking[..*n].iter().map(String::as_str).collect()).collect();
+        let parts = rankings.iter().map(|ranking| part("part", 1.0, 20, scripted(ranking))).collect();
+        let hits = Hybrid::new(parts, RRF_K).search("q", top_k).expect("all answer");
+        let mut sums: HashMap<&str, f64> = HashMap::new();
+        for ranking in &rankings {
+            for (at, id) in ranking.iter().enumerate() {
+                *sums.entry(id).or_default() += 1.0 / (61.0 + at as f64);
+            }
+        }
+        prop_assert_eq!(hits.len(), top_k.min(sums.len()));
+        prop_assert!(hits.is_sorted_by(|left, right| left.score >= right.score));
+        for hit in &hits {
+            prop_assert!((f64::from(hit.score) - sums[hit.id.0.as_str()]).abs() < 1e-7);
+        }
+        let worst = hits.last().map_or(f64::MAX, |hit| f64::from(hit.score));
+        let n_better = sums.values().filter(|sum| **sum > worst + 1e-7).count();
+        prop_assert!(hits.is_empty() || n_better < top_k);
+    }
+}
