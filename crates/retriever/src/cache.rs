@@ -1,5 +1,5 @@
 //! Answers kept in memory: least recently used first out, bounded by number and by bytes.
-use exsearch_schema::{Hit, RetrieveError, Retriever};
+use exsearch_schema::{Hit, Passage, PassageId, RetrieveError, Retriever};
 use lru::LruCache;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -80,6 +80,10 @@ impl Retriever for Cached {
             }
         }
         queries.iter().map(|query| answers[query].clone()).collect()
+    }
+
+    fn passage(&self, id: &PassageId) -> Result<Option<Passage>, RetrieveError> {
+        self.retriever.passage(id)
     }
 }
 

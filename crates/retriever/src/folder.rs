@@ -123,7 +123,7 @@ impl Folder {
 
     /// The manifest, or `None` when there is none. Checks format version and kind before anything else of it.
     pub(crate) fn manifest<M: DeserializeOwned>(&self) -> Result<Option<M>, Error> {
-        let Some(json) = read_json(&self.dir.join(MANIFEST), &self.dir)? else { return Ok(None) };
+        let Some(json) = read_manifest(&self.dir)? else { return Ok(None) };
         let text = |key: &str| json.get(key).and_then(|value| value.as_str());
         if text("kind") != Some(self.format.kind) {
             return Err(self.not_an_index(format!("its manifest is of kind {:?}", text("kind").unwrap_or("unknown"))));
@@ -315,6 +315,18 @@ impl Folder {
         }
         Ok(names)
     }
+}
+
+/// The manifest in a folder, whatever its kind. Those of the first versions do not say theirs, which was BM25.
+pub(crate) fn read_manifest(dir: &Path) -> Result<Option<serde_json::Value>, Error> {
+    let mut manifest = read_json(&dir.join(MANIFEST), dir)?;
+    if let Some(manifest) = &mut manifest
+        && manifest.get("tantivy").is_some()
+        && manifest.get("kind").is_none()
+    {
+        manifest["kind"] = "bm25".into();
+    }
+    Ok(manifest)
 }
 
 fn data_number(name: &str) -> Option<u64> {

@@ -5,7 +5,7 @@
 //! ```
 //! The paper's sum has no weights; with all of them 1 it is the paper's. Passages are the same when their ids are: parts are
 //! over one corpus. Which scores the parts gave plays no role.
-use exsearch_schema::{Hit, PassageId, RetrieveError, Retriever};
+use exsearch_schema::{Hit, Passage, PassageId, RetrieveError, Retriever};
 use std::collections::HashMap;
 
 /// The constant of the paper.
@@ -97,5 +97,15 @@ impl Retriever for Hybrid {
         let mut answers: Vec<_> = self.search_parts(queries, top_k).into_iter().map(Vec::into_iter).collect();
         let next = |part: &mut std::vec::IntoIter<_>| part.next().expect("one result a query");
         queries.iter().map(|_| self.fuse(answers.iter_mut().map(next).collect(), top_k)).collect()
+    }
+
+    /// From the first part that has it.
+    fn passage(&self, id: &PassageId) -> Result<Option<Passage>, RetrieveError> {
+        for part in &self.parts {
+            if let Some(passage) = part.retriever.passage(id)? {
+                return Ok(Some(passage));
+            }
+        }
+        Ok(None)
     }
 }

@@ -3,8 +3,7 @@ use crate::bm25::Bm25Index;
 use crate::cache::Cached;
 use crate::config::{RerankScorer, RetrieverConfig, VectorPart};
 use crate::dense::{AnnOptions, DenseIndex};
-use crate::files::read_json;
-use crate::folder::MANIFEST;
+use crate::folder::{MANIFEST, read_manifest};
 use crate::hybrid::{Hybrid, HybridPart};
 use crate::late::LateRetriever;
 use crate::remote::Remote;
@@ -12,8 +11,8 @@ use crate::rerank::{CrossEncoder, Rerank};
 use crate::web::{WebLimits, WebSearch};
 use crate::{EncoderId, Error, Secret};
 use exsearch_index::SearchOptions;
-use exsearch_schema::{Encoder, Retriever};
-use std::path::Path;
+use exsearch_schema::{Encoder, Retriever, VectorKind};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The file that makes a folder a retriever of several parts.
@@ -24,8 +23,8 @@ pub type ResolveError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What a retriever needs and this crate does not make: models, and variables of the environment.
 pub trait Resolver {
-    /// The encoder in a folder.
-    fn encoder(&self, dir: &Path) -> Result<Arc<dyn Encoder>, ResolveError>;
+    /// The encoder in a folder, as one that gives vectors of the kind: some can give both.
+    fn encoder(&self, dir: &Path, kind: VectorKind) -> Result<Arc<dyn Encoder>, ResolveError>;
 
     /// The cross-encoder in a folder.
     fn cross_encoder(&self, dir: &Path) -> Result<Arc<dyn CrossEncoder>, ResolveError> {
@@ -36,19 +35,16 @@ pub trait Resolver {
     fn variable(&self, name: &str) -> Option<String>;
 }
 
-/// Hybrids of rerankers of hybrids: nested deeper than this, a folder most likely names itself.
-const MAX_DEPTH: usize = 16;
-
 /// Opens the retriever that a config describes; its relative paths begin at `base`.
 pub fn open(config: &RetrieverConfig, base: &Path, resolver: &dyn Resolver) -> Result<Box<dyn Retriever>, Error> {
     config.check()?;
-    Opening { resolver, depth: 0 }.open(config, base)
+    Opening { resolver }.open(config, base)
 }
 
 /// Opens the index in a folder, whatever its kind, with the encoder that it names; a folder with [`CONFIG_FILE`] is what
 /// that describes, its paths relative to the folder.
 pub fn open_index(dir: &Path, resolver: &dyn Resolver) -> Result<Box<dyn Retriever>, Error> {
-    Opening { resolver, depth: 0 }.open_index(dir)
+    Opening { resolver }.open_index(dir)
 }
 
 /// The kind that the index in a folder says it is: `bm25`, `dense`, `late`, or that of its [`CONFIG_FILE`].
@@ -56,34 +52,77 @@ pub fn index_kind(dir: &Path) -> Result<String, Error> {
     if let Some(config) = read_config(dir)? {
         return Ok(config.kind().to_owned());
     }
+    manifest_kind(dir)
+}
+
+fn manifest_kind(dir: &Path) -> Result<String, Error> {
     let not_an_index = |reason: String| Error::NotAnIndex { dir: dir.to_owned(), expected: "an index", reason };
-    let Some(manifest) = read_json(&dir.join(MANIFEST), dir)? else {
-        let is_unfinished = dir.join("data-0").is_dir() || dir.join("session.json").is_file();
+    let Some(manifest) = read_manifest(dir)? else {
         let reason = if dir.is_dir() { "it has no manifest.json" } else { "it does not exist" };
-        return Err(match is_unfinished {
+        return Err(match dir.join("data-0").is_dir() {
             true => Error::Unfinished { dir: dir.to_owned() },
             false => not_an_index(reason.to_owned()),
         });
     };
-    // Indexes whose manifest carries a checksum have it one level deeper.
-    let kind = manifest.get("kind").or_else(|| manifest.get("content")?.get("kind"));
-    match kind.map(|kind| kind.as_str()) {
-        // Manifests of the first versions do not say.
-        None if manifest.get("tantivy").is_some() => Ok("bm25".to_owned()),
-        Some(Some(kind @ ("bm25" | "dense" | "late"))) => Ok(kind.to_owned()),
+    match manifest.get("kind").and_then(|kind| kind.as_str()) {
+        Some(kind @ ("bm25" | "dense" | "late")) => Ok(kind.to_owned()),
         _ => Err(not_an_index("its manifest is of no kind that this program knows".to_owned())),
     }
+}
+
+/// The files whose content says what is searched: manifests and config files. While none of them changes, searches answer
+/// the same, as far as this machine is concerned: a server, the web and a reranker's model are named, not looked at.
+/// `path` is an index folder or a config file.
+pub fn identifying_files(path: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut files = Vec::new();
+    if path.is_file() {
+        let text = std::fs::read_to_string(path).map_err(|error| crate::error::io_error(path, error))?;
+        files.push(path.to_owned());
+        let base = path.parent().unwrap_or(Path::new(""));
+        add_identifying_files(&RetrieverConfig::from_toml(&text)?, base, &mut files)?;
+    } else if let Some(config) = read_config(path)? {
+        files.push(path.join(CONFIG_FILE));
+        add_identifying_files(&config, path, &mut files)?;
+    } else {
+        files.extend(manifests(path)?);
+    }
+    Ok(files)
+}
+
+/// Of an index of one kind.
+fn manifests(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut files = vec![dir.join(MANIFEST)];
+    if manifest_kind(dir)? == "late" {
+        files.push(LateRetriever::index_dir(dir)?.join(MANIFEST));
+    }
+    Ok(files)
+}
+
+fn add_identifying_files(config: &RetrieverConfig, base: &Path, files: &mut Vec<PathBuf>) -> Result<(), Error> {
+    match config {
+        RetrieverConfig::Bm25(part) => files.extend(manifests(&base.join(&part.index))?),
+        RetrieverConfig::Dense(part) | RetrieverConfig::Late(part) => {
+            files.extend(manifests(&base.join(&part.index))?);
+        }
+        RetrieverConfig::Hybrid(config) => {
+            for part in &config.parts {
+                add_identifying_files(&part.retriever, base, files)?;
+            }
+        }
+        RetrieverConfig::Rerank(config) => add_identifying_files(&config.retriever, base, files)?,
+        RetrieverConfig::Cached(config) => add_identifying_files(&config.retriever, base, files)?,
+        RetrieverConfig::Remote(_) | RetrieverConfig::Web(_) => {}
+    }
+    Ok(())
 }
 
 #[derive(Clone, Copy)]
 struct Opening<'a> {
     resolver: &'a dyn Resolver,
-    depth: usize,
 }
 
 impl Opening<'_> {
     fn open(self, config: &RetrieverConfig, base: &Path) -> Result<Box<dyn Retriever>, Error> {
-        let inner = self.deeper(base)?;
         Ok(match config {
             RetrieverConfig::Bm25(part) => Box::new(Bm25Index::open(&base.join(&part.index))?),
             RetrieverConfig::Dense(part) => Box::new(self.dense(part, base)?),
@@ -91,19 +130,22 @@ impl Opening<'_> {
             RetrieverConfig::Hybrid(config) => {
                 let mut parts = Vec::with_capacity(config.parts.len());
                 for part in &config.parts {
-                    let retriever = inner.open(&part.retriever, base)?;
+                    let retriever = self.open(&part.retriever, base)?;
                     let name = format!("{} (part {})", part.retriever.kind(), parts.len() + 1);
                     parts.push(HybridPart { name, weight: part.weight, depth: part.depth, retriever });
                 }
                 Box::new(Hybrid::new(parts, config.k))
             }
             RetrieverConfig::Rerank(config) => {
-                let candidates = inner.open(&config.retriever, base)?;
+                let candidates = self.open(&config.retriever, base)?;
                 let dir = base.join(&config.encoder);
                 match config.scorer {
-                    RerankScorer::MaxSim => {
-                        Box::new(Rerank::late(candidates, config.depth, self.encoder(&dir)?, config.cache)?)
-                    }
+                    RerankScorer::MaxSim => Box::new(Rerank::late(
+                        candidates,
+                        config.depth,
+                        self.encoder(&dir, VectorKind::PerToken)?,
+                        config.cache,
+                    )?),
                     RerankScorer::CrossEncoder => {
                         let encoder = self.resolver.cross_encoder(&dir);
                         let encoder = encoder.map_err(|source| Error::OpenEncoder { dir, source })?;
@@ -122,7 +164,7 @@ impl Opening<'_> {
                 Box::new(WebSearch::new(config.provider, config.url.as_deref(), key, limits, &config.http)?)
             }
             RetrieverConfig::Cached(config) => {
-                Box::new(Cached::new(inner.open(&config.retriever, base)?, config.limits))
+                Box::new(Cached::new(self.open(&config.retriever, base)?, config.limits))
             }
         })
     }
@@ -141,7 +183,7 @@ impl Opening<'_> {
 
     fn dense(self, part: &VectorPart, base: &Path) -> Result<DenseIndex, Error> {
         let dir = base.join(&part.index);
-        let encoder = self.encoder_of(part, base, &DenseIndex::read_manifest(&dir)?.encoder)?;
+        let encoder = self.encoder_of(part, base, &DenseIndex::read_manifest(&dir)?.encoder, VectorKind::Single)?;
         let AnnOptions { n_probe, n_candidates } = AnnOptions::default();
         Ok(DenseIndex::open(&dir, encoder)?.with_ann(AnnOptions {
             n_probe: part.n_probe.unwrap_or(n_probe),
@@ -151,7 +193,8 @@ impl Opening<'_> {
 
     fn late(self, part: &VectorPart, base: &Path) -> Result<LateRetriever, Error> {
         let dir = base.join(&part.index);
-        let encoder = self.encoder_of(part, base, &LateRetriever::read_manifest(&dir)?.encoder)?;
+        let encoder =
+            self.encoder_of(part, base, &LateRetriever::read_manifest(&dir)?.encoder, VectorKind::PerToken)?;
         let defaults = SearchOptions::default();
         let options = SearchOptions {
             n_probe: part.n_probe.unwrap_or(defaults.n_probe),
@@ -162,15 +205,21 @@ impl Opening<'_> {
     }
 
     /// The encoder that the config names, or else the index.
-    fn encoder_of(self, part: &VectorPart, base: &Path, built_with: &EncoderId) -> Result<Arc<dyn Encoder>, Error> {
+    fn encoder_of(
+        self,
+        part: &VectorPart,
+        base: &Path,
+        built_with: &EncoderId,
+        kind: VectorKind,
+    ) -> Result<Arc<dyn Encoder>, Error> {
         match &part.encoder {
-            Some(encoder) => self.encoder(&base.join(encoder)),
-            None => self.encoder(Path::new(&built_with.path)),
+            Some(encoder) => self.encoder(&base.join(encoder), kind),
+            None => self.encoder(Path::new(&built_with.path), kind),
         }
     }
 
-    fn encoder(self, dir: &Path) -> Result<Arc<dyn Encoder>, Error> {
-        self.resolver.encoder(dir).map_err(|source| Error::OpenEncoder { dir: dir.to_owned(), source })
+    fn encoder(self, dir: &Path, kind: VectorKind) -> Result<Arc<dyn Encoder>, Error> {
+        self.resolver.encoder(dir, kind).map_err(|source| Error::OpenEncoder { dir: dir.to_owned(), source })
     }
 
     /// The key that a config names, if it names one.
@@ -193,14 +242,6 @@ impl Opening<'_> {
             return refuse("key".to_owned(), "it is empty, or holds spaces or letters that no key has");
         }
         Ok(Some(Secret::new(&key)))
-    }
-
-    fn deeper(self, dir: &Path) -> Result<Self, Error> {
-        if self.depth < MAX_DEPTH {
-            return Ok(Self { depth: self.depth + 1, ..self });
-        }
-        let reason = format!("retrievers are nested more than {MAX_DEPTH} deep");
-        Err(Error::InvalidConfig { what: dir.display().to_string(), reason })
     }
 }
 

@@ -3,7 +3,9 @@ use crate::Error;
 use crate::cache::{BoundedCache, CacheLimits, CacheStats};
 use crate::encode::{check_kind, encode, encode_queries, passage_text};
 use exsearch_kernels::{Panels, max_sim};
-use exsearch_schema::{Embedding, EncodeError, Encoder, Hit, RetrieveError, Retriever, TextRole, VectorKind};
+use exsearch_schema::{
+    Embedding, EncodeError, Encoder, Hit, Passage, PassageId, RetrieveError, Retriever, TextRole, VectorKind,
+};
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -110,6 +112,10 @@ impl Retriever for Rerank {
             hits.truncate(top_k);
         }
         answers
+    }
+
+    fn passage(&self, id: &PassageId) -> Result<Option<Passage>, RetrieveError> {
+        self.candidates.passage(id)
     }
 }
 

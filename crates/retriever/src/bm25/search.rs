@@ -189,6 +189,10 @@ impl Retriever for Bm25Index {
             queries => queries.par_iter().map(|query| self.search_one(query, top_k)).collect(),
         }
     }
+
+    fn passage(&self, id: &PassageId) -> Result<Option<Passage>, RetrieveError> {
+        self.get(id).map_err(|error| RetrieveError::Failed(error.to_string()))
+    }
 }
 
 /// Where the passage with an id is.

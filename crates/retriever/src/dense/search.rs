@@ -143,4 +143,8 @@ impl Retriever for DenseIndex {
         };
         encoded.iter().map(|embedding| hits(embedding.as_ref().map_err(Clone::clone)?)).collect()
     }
+
+    fn passage(&self, id: &PassageId) -> Result<Option<Passage>, RetrieveError> {
+        self.get(id).map_err(|error| RetrieveError::Failed(error.to_string()))
+    }
 }

@@ -8,7 +8,7 @@ use crate::passages::PassageStore;
 use exsearch_index::{IndexInfo, LateIndex, Scored, SearchOptions};
 use exsearch_schema::{Encoder, Hit, Passage, PassageId, RetrieveError, Retriever, VectorKind};
 use rayon::prelude::*;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A complete late-interaction index with the encoder of its queries, at one generation, open for searching by any number of
@@ -31,6 +31,11 @@ impl LateRetriever {
     pub fn read_manifest(dir: &Path) -> Result<Manifest, Error> {
         let folder = Folder::new(dir, &FORMAT);
         folder.manifest()?.ok_or_else(|| folder.incomplete())
+    }
+
+    /// Where the index in a folder has its vectors, in the format of crate `index`.
+    pub fn index_dir(dir: &Path) -> Result<PathBuf, Error> {
+        Ok(dir.join(Self::read_manifest(dir)?.data).join(INDEX))
     }
 
     /// Opens the index in a folder for queries of `encoder`, which must be the one that it was built with. `options` say how
@@ -142,5 +147,9 @@ impl Retriever for LateRetriever {
             [_] => encoded.into_iter().map(search).collect(),
             _ => encoded.into_par_iter().map(search).collect(),
         }
+    }
+
+    fn passage(&self, id: &PassageId) -> Result<Option<Passage>, RetrieveError> {
+        self.get(id).map_err(|error| RetrieveError::Failed(error.to_string()))
     }
 }

@@ -3,8 +3,8 @@ use crate::common::{WordEncoder, corpus, ids};
 use crate::server::{FakeServer, Reply};
 use exsearch_retriever::config::{HybridConfig, HybridPartConfig, VectorPart};
 use exsearch_retriever::{
-    CONFIG_FILE, Error, ResolveError, Resolver, RetrieverConfig, SourceId, Target, bm25, dense, index_kind, late, open,
-    open_index,
+    CONFIG_FILE, Error, ResolveError, Resolver, RetrieverConfig, SourceId, Target, bm25, dense, identifying_files,
+    index_kind, late, open, open_index,
 };
 use exsearch_schema::{Encoder, Retriever, VectorKind};
 use proptest::prelude::*;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 struct ToyResolver;
 
 impl Resolver for ToyResolver {
-    fn encoder(&self, dir: &Path) -> Result<Arc<dyn Encoder>, ResolveError> {
+    fn encoder(&self, dir: &Path, _: VectorKind) -> Result<Arc<dyn Encoder>, ResolveError> {
         match dir.file_name().and_then(|name| name.to_str()) {
             Some("single") => Ok(Arc::new(WordEncoder::new(VectorKind::Single))),
             Some("tokens") => Ok(Arc::new(WordEncoder::new(VectorKind::PerToken))),
@@ -106,6 +106,12 @@ fn a_folder_is_opened_as_what_it_says_it_is() {
         assert!((hit.score - expected).abs() < 1e-6);
     }
     assert!(!search(&dir.path().join("late")).is_empty());
+    let found = open_index(dir.path(), &ToyResolver).expect("opens").passage(&both[0].id).expect("reads");
+    assert_eq!(found.map(|passage| passage.text), Some(both[0].text.clone()));
+    let files = identifying_files(dir.path()).expect("an index").into_iter();
+    let files: Vec<_> = files.map(|file| file.strip_prefix(dir.path()).expect("inside").to_owned()).collect();
+    assert_eq!(files, ["retriever.toml", "bm25/manifest.json", "dense/manifest.json"].map(Path::new));
+    assert!(identifying_files(&dir.path().join("late")).expect("an index").iter().all(|file| file.is_file()));
     let kinds = ["bm25", "dense", "late", ""].map(|name| index_kind(&dir.path().join(name)).expect("an index"));
     assert_eq!(kinds, ["bm25", "dense", "late", "hybrid"]);
 }
