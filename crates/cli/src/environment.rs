@@ -27,6 +27,11 @@ pub(crate) fn serve_token() -> Option<String> {
     text("EXSEARCH_SERVE_TOKEN")
 }
 
+/// A variable that a retriever file names for a key. Never to be printed.
+pub(crate) fn named(name: &str) -> Option<String> {
+    text(name)
+}
+
 /// Whether nothing is to be downloaded: `HF_HUB_OFFLINE`.
 pub(crate) fn is_offline() -> bool {
     text("HF_HUB_OFFLINE").is_some_and(|value| !matches!(value.as_str(), "0" | "false" | "no" | "off"))

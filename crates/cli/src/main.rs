@@ -6,6 +6,7 @@ mod commands;
 mod environment;
 mod output;
 mod progress;
+mod retriever;
 
 use anyhow::Context;
 use clap::Parser;

@@ -67,7 +67,7 @@ struct ScoredQuestion {
 }
 
 impl EvalConfig {
-    fn check(&self) -> Result<(), EvaluationError> {
+    pub(crate) fn check(&self) -> Result<(), EvaluationError> {
         let invalid = |field, reason| Err(EvaluationError::InvalidConfig { field, reason });
         if self.n_resamples == 0 {
             return invalid("n_resamples", "must be at least 1");

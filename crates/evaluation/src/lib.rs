@@ -9,6 +9,7 @@ mod compare;
 mod error;
 mod evaluate;
 pub mod metrics;
+mod rankings;
 mod read;
 mod report;
 mod retrieval;
@@ -17,6 +18,7 @@ pub use bootstrap::{Estimate, bootstrap_means};
 pub use compare::{Difference, PairedDifference, compare};
 pub use error::EvaluationError;
 pub use evaluate::{EvalConfig, evaluate};
+pub use rankings::{RankingAtK, RankingReport, evaluate_rankings};
 pub use read::{TrajectoryReader, read_report, read_trajectories};
 pub use report::{
     Effort, Group, Outcomes, QuestionScores, REPORT_VERSION, Report, RetrievalAtK, RetrievalScores, Scores,

@@ -3,7 +3,7 @@
 //! At k, the shown passages are the union over steps of the first k of each step's ranked list. Select turns do not
 //! change the list: what counts is what the retriever gave.
 use crate::metrics::{NormalizedAnswers, normalize};
-use exsearch_schema::{QaRecord, Trajectory};
+use exsearch_schema::{Hit, QaRecord, Trajectory};
 use std::collections::{HashMap, HashSet};
 
 /// What one trajectory's searches found, for one k.
@@ -33,10 +33,20 @@ pub(crate) fn found(
     answers: &NormalizedAnswers,
     top_ks: &[usize],
 ) -> Vec<Found> {
+    found_in(trajectory.steps.iter().map(|step| step.hits.as_slice()), gold, answers, top_ks)
+}
+
+/// [`found`] for the ranked lists of a trajectory's steps.
+pub(crate) fn found_in<'a>(
+    rankings: impl IntoIterator<Item = &'a [Hit]>,
+    gold: &HashSet<&str>,
+    answers: &NormalizedAnswers,
+    top_ks: &[usize],
+) -> Vec<Found> {
     // A passage counts from the least rank that any step showed it at.
     let mut shown: HashMap<&str, Shown> = HashMap::new();
-    for step in &trajectory.steps {
-        for (rank, hit) in step.hits.iter().enumerate() {
+    for hits in rankings {
+        for (rank, hit) in hits.iter().enumerate() {
             let id = hit.id.0.as_str();
             let passage = shown.entry(id).or_insert_with(|| Shown {
                 best_rank: rank,

@@ -201,6 +201,18 @@ impl RetrieverConfig {
         write_whole(dir, CONFIG_FILE, self.to_toml().as_bytes())
     }
 
+    /// The index folders that it names, as they are written, in their order.
+    pub fn indexes(&self) -> Vec<&Path> {
+        match self {
+            Self::Bm25(part) => vec![&part.index],
+            Self::Dense(part) | Self::Late(part) => vec![&part.index],
+            Self::Hybrid(config) => config.parts.iter().flat_map(|part| part.retriever.indexes()).collect(),
+            Self::Rerank(config) => config.retriever.indexes(),
+            Self::Cached(config) => config.retriever.indexes(),
+            Self::Remote(_) | Self::Web(_) => Vec::new(),
+        }
+    }
+
     /// Errors at numbers out of their range, here or in what this holds.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let refuse =

@@ -58,7 +58,7 @@ pub struct RunConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// The index that `exsearch index` built.
+    /// The index that `exsearch index` built, of any kind, or a TOML file that describes a retriever.
     pub index: PathBuf,
     /// Questions to learn from.
     pub train: PathBuf,

@@ -19,8 +19,7 @@ use crate::workbench::Policy;
 use exsearch_agent::{Agent, job_seed};
 use exsearch_corpus::{BadLines, read_questions};
 use exsearch_evaluation::{Report, evaluate, read_report};
-use exsearch_retriever::bm25::Bm25Index;
-use exsearch_schema::{Example, QaRecord};
+use exsearch_schema::{Example, QaRecord, Retriever};
 use exsearch_trainer::StepReport;
 use exsearch_trainset::{Diagnostics, PackStats, weigh};
 use serde::{Deserialize, Serialize};
@@ -73,7 +72,7 @@ pub(crate) struct EvalSet {
 struct Loop<'a> {
     config: &'a RunConfig,
     folder: RunFolder,
-    index: Bm25Index,
+    retriever: &'a dyn Retriever,
     sampler: Agent,
     evaluator: Agent,
     sets: Vec<EvalSet>,
@@ -89,10 +88,15 @@ pub(crate) struct EStep {
     pub(crate) effective_sample_sizes: Vec<f64>,
 }
 
-/// Runs or continues the loop in `dir`.
-pub fn run(config: &RunConfig, dir: &Path, on_event: OnEvent<'_>) -> Result<Outcome, RunError> {
+/// Runs or continues the loop in `dir`. `retriever` is what is opened at the configuration's `data.index`.
+pub fn run(
+    config: &RunConfig,
+    dir: &Path,
+    retriever: &dyn Retriever,
+    on_event: OnEvent<'_>,
+) -> Result<Outcome, RunError> {
     let folder = RunFolder::open(config, dir)?;
-    let mut em = Loop::open(config, folder)?;
+    let mut em = Loop::open(config, folder, retriever)?;
     let train = em.train_questions()?;
     let mut stages = Vec::new();
     if config.em.evaluate_untrained {
@@ -128,11 +132,11 @@ fn questions_of(shuffled: &[QaRecord], iteration: usize, count: usize) -> Vec<Qa
 }
 
 impl<'a> Loop<'a> {
-    fn open(config: &'a RunConfig, folder: RunFolder) -> Result<Self, RunError> {
+    fn open(config: &'a RunConfig, folder: RunFolder, retriever: &'a dyn Retriever) -> Result<Self, RunError> {
         Ok(Self {
             config,
             folder,
-            index: Bm25Index::open(&config.data.index)?,
+            retriever,
             sampler: config.sampler()?,
             evaluator: config.evaluator()?,
             sets: read_sets(config)?,
@@ -159,7 +163,7 @@ impl<'a> Loop<'a> {
             let data = &config.data;
             let path = data.warmup.as_ref().expect("checked by the caller");
             let gold = read_gold(path, &data.warmup_datasets, data.n_warmup, config.seed)?;
-            replay(&gold, &self.sampler, &self.policy.chat, &self.index, &config.pack)
+            replay(&gold, &self.sampler, &self.policy.chat, self.retriever, &config.pack)
         })?;
         self.folder.took("warm-up", "building gold trajectories", clock)?;
         on_event(Event::Warmup(&stats));
@@ -192,7 +196,7 @@ impl<'a> Loop<'a> {
             trajectories: &dir.join("trajectories.jsonl"),
             scores: Some(&dir.join("scores.jsonl")),
         };
-        let sampled = sample(&task, &self.policy, &self.config.generator, &self.index, &mut |progress| {
+        let sampled = sample(&task, &self.policy, &self.config.generator, self.retriever, &mut |progress| {
             on_event(Event::Sampling(progress));
         })?;
         self.folder.took(stage, "sampling and scoring", clock)?;
@@ -251,7 +255,7 @@ impl<'a> Loop<'a> {
                     trajectories: &dir.join("trajectories.jsonl"),
                     scores: Some(&dir.join("scores.jsonl")),
                 };
-                let sampled = sample(&task, &self.policy, &self.config.generator, &self.index, &mut |progress| {
+                let sampled = sample(&task, &self.policy, &self.config.generator, self.retriever, &mut |progress| {
                     on_event(Event::Sampling(progress));
                 })?;
                 let report = evaluate(&sampled.trajectories, &set.questions, &self.config.evaluation)?;

@@ -10,6 +10,9 @@ pub enum RunError {
     /// The index.
     #[error(transparent)]
     Retriever(#[from] exsearch_retriever::Error),
+    /// A gold passage could not be read.
+    #[error("a gold passage could not be read: {0}")]
+    GoldPassage(#[from] exsearch_schema::RetrieveError),
     /// The model or a checkpoint.
     #[error(transparent)]
     Model(#[from] exsearch_model::ModelError),

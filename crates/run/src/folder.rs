@@ -147,7 +147,8 @@ fn first_difference(before: &str, now: &str) -> Option<String> {
 
 fn fingerprints(config: &RunConfig) -> Result<BTreeMap<String, String>, RunError> {
     let data = &config.data;
-    let mut paths = vec![data.index.join("manifest.json"), data.train.clone(), data.dev.clone()];
+    let mut paths = exsearch_retriever::identifying_files(&data.index)?;
+    paths.extend([data.train.clone(), data.dev.clone()]);
     paths.extend(data.test.iter().map(|test| test.questions.clone()));
     paths.extend(data.warmup.clone());
     paths.extend(config.protocol.clone());

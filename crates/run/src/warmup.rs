@@ -3,8 +3,7 @@ use crate::error::RunError;
 use crate::files;
 use exsearch_agent::{Agent, ReplayStats};
 use exsearch_corpus::{BadLines, read_gold_trajectories};
-use exsearch_retriever::bm25::Bm25Index;
-use exsearch_schema::{ChatCodec, Example, GoldTrajectory, Trajectory};
+use exsearch_schema::{ChatCodec, Example, GoldTrajectory, Retriever, Trajectory};
 use exsearch_trainset::{PackConfig, PackStats, Packer};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -40,34 +39,33 @@ pub fn read_gold(
     Ok(order.into_iter().map(|idx| rows[idx].clone()).collect())
 }
 
-/// Replays gold trajectories with the index's own results and packs them. A gold passage that the results lack takes the
+/// Replays gold trajectories with the retriever's own results and packs them. A gold passage that the results lack takes the
 /// place of the last one.
 pub fn replay(
     gold: &[GoldTrajectory],
     agent: &Agent,
     chat: &dyn ChatCodec,
-    index: &Bm25Index,
+    retriever: &dyn Retriever,
     pack: &PackConfig,
 ) -> Result<(Vec<Trajectory>, Vec<Example>, WarmupStats), RunError> {
     let mut packer = Packer::new(pack.clone())?;
     let mut stats = WarmupStats { n_gold: gold.len(), ..WarmupStats::default() };
     let (mut trajectories, mut examples) = (Vec::new(), Vec::new());
-    let mut damaged = None;
+    let mut failure = None;
     for row in gold {
-        let lookup = |id: &exsearch_schema::PassageId| index.get(id);
         let failed = std::cell::RefCell::new(None);
-        let replayed = agent.replay(row, chat, index, &|id| {
-            lookup(id).unwrap_or_else(|error| {
+        let replayed = agent.replay(row, chat, retriever, &|id| {
+            retriever.passage(id).unwrap_or_else(|error| {
                 failed.borrow_mut().get_or_insert(error);
                 None
             })
         });
-        damaged = damaged.or(failed.into_inner());
+        failure = failure.or(failed.into_inner());
         stats.replay.add(replayed.stats);
         examples.extend(packer.warm_up(&replayed.trajectory));
         trajectories.push(replayed.trajectory);
     }
-    if let Some(error) = damaged {
+    if let Some(error) = failure {
         return Err(error.into());
     }
     stats.pack = packer.stats();

@@ -1,5 +1,5 @@
 //! The seam between the agent and whatever finds passages.
-use crate::PassageId;
+use crate::{Passage, PassageId};
 use serde::{Deserialize, Serialize};
 
 /// A retrieved passage.
@@ -28,6 +28,12 @@ pub enum RetrieveError {
 pub trait Retriever: Send + Sync {
     /// At most `top_k` hits a query, best first, in the order of `queries`. One failed query fails alone.
     fn search_batch(&self, queries: &[&str], top_k: usize) -> Vec<Result<Vec<Hit>, RetrieveError>>;
+
+    /// The passage of an id, to show a gold passage that a search did not find. `None` when the corpus has none of that id, or
+    /// when it is not at hand, as behind a remote server.
+    fn passage(&self, _id: &PassageId) -> Result<Option<Passage>, RetrieveError> {
+        Ok(None)
+    }
 
     /// [`Retriever::search_batch`] for one query.
     fn search(&self, query: &str, top_k: usize) -> Result<Vec<Hit>, RetrieveError> {

@@ -1,10 +1,10 @@
 //! `exsearch ask`: one question to an answer with its evidence, step by step.
 use super::model::{ModelsDir, ensure_no_adapter};
+use crate::retriever;
 use crate::output::{Output, duration, printable, snippet};
 use crate::progress::{Progress, Unit};
 use anyhow::{Context, bail};
 use exsearch_agent::{Agent, AgentConfig, Event, EventKind, Job, Protocol, job_seed};
-use exsearch_retriever::bm25::Bm25Index;
 use exsearch_run::{GeneratorConfig, Policy};
 use exsearch_schema::{Author, Boundary, Hit, Incident, Outcome, Question, Trajectory};
 use std::ops::{ControlFlow, Range};
@@ -66,7 +66,7 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
         bail!("the question is empty");
     }
     let mut agent = agent(&args, args.max_tokens)?;
-    let index = Bm25Index::open(&args.index)?;
+    let index = retriever::open(&args.index)?;
     let mut bar = output.progress("opening the model", Unit::Nothing, 0);
     let model = args.place.find(&args.model)?;
     ensure_no_adapter(&model)?;
@@ -102,7 +102,7 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
         }
     };
     let job = Job { question, sample_idx: 0, seed };
-    let _ = agent.run(&[job], &policy.chat, &mut &engine, &index, &mut on_event);
+    let _ = agent.run(&[job], &policy.chat, &mut &engine, &*index, &mut on_event);
     drop(bar);
     if let Some(error) = failure {
         return Err(error);

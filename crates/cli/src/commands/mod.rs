@@ -9,6 +9,7 @@ mod index;
 mod model;
 mod pack;
 mod quickstart;
+mod recall;
 mod report;
 mod run;
 mod sample;
@@ -26,6 +27,7 @@ pub(crate) enum Command {
     World(world::Args),
     Index(index::Args),
     Search(search::Args),
+    Recall(recall::Args),
     Serve(serve::Args),
     Model(model::Args),
     Ask(ask::Args),
@@ -46,6 +48,7 @@ pub(crate) fn run(command: Command, output: &Output) -> anyhow::Result<()> {
         Command::World(args) => world::run(args, output),
         Command::Index(args) => index::run(args, output),
         Command::Search(args) => search::run(args, output),
+        Command::Recall(args) => recall::run(args, output),
         Command::Serve(args) => serve::run(args, output),
         Command::Model(args) => model::run(args, output),
         Command::Ask(args) => ask::run(args, output),

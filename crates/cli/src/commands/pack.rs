@@ -1,10 +1,10 @@
 //! `exsearch pack`: trajectories to training examples.
 use super::run_config;
+use crate::retriever;
 use crate::output::Output;
 use anyhow::{Context, bail};
 use exsearch_corpus::{BadLines, read_questions};
 use exsearch_model::chat::HfChat;
-use exsearch_retriever::bm25::Bm25Index;
 use exsearch_run::{pack, read_gold, read_jsonl, replay, write_jsonl};
 use exsearch_schema::Trajectory;
 use exsearch_trainset::Weight;
@@ -45,8 +45,8 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
     let chat = HfChat::open(&config.model, None)?;
     if let Some(path) = &args.gold {
         let gold = read_gold(path, &config.data.warmup_datasets, args.limit, config.seed)?;
-        let index = Bm25Index::open(&config.data.index)?;
-        let (_, examples, stats) = replay(&gold, &config.sampler()?, &chat, &index, &config.pack)?;
+        let index = retriever::open(&config.data.index)?;
+        let (_, examples, stats) = replay(&gold, &config.sampler()?, &chat, &*index, &config.pack)?;
         write_jsonl(&args.out, &examples)?;
         return output.line(serde_json::to_string_pretty(&stats)?);
     }

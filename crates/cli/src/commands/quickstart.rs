@@ -2,8 +2,7 @@
 use super::{index, model, run as em};
 use crate::output::{Output, duration};
 use anyhow::Context;
-use exsearch_corpus::{BadLines, World, WorldConfig};
-use exsearch_retriever::bm25::{Bm25Config, Target};
+use exsearch_corpus::{World, WorldConfig};
 use exsearch_run::RunConfig;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -43,8 +42,7 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
     let passages = args.out.join("world/passages.tsv");
     let index_dir = args.out.join("index");
     // The same seed makes the same bytes, whose index is found complete; another seed's index is in the way and stays.
-    let target = Target { dir: &index_dir, replace: false };
-    index::build(&passages, BadLines::Stop, &target, &Bm25Config::default(), output)
+    index::build_bm25(&passages, &index_dir, output)
         .with_context(|| format!("{} is of another world; give another --out", index_dir.display()))?;
     let model = model::fetch(&args.model, None, false, output)?;
     let model = std::path::absolute(&model).with_context(|| format!("cannot use {}", model.display()))?;

@@ -1,4 +1,5 @@
 //! `exsearch run`: a configuration to a run folder: warm-up, EM iterations, evaluations, report.
+use crate::retriever;
 use crate::output::{Output, duration, thousands};
 use crate::progress::{Progress, Unit};
 use exsearch_run::{Event, Outcome, RunConfig};
@@ -27,8 +28,9 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
 
 /// Runs or continues the loop, showing what happens.
 pub(crate) fn execute(config: &RunConfig, dir: &Path, output: &Output) -> anyhow::Result<Outcome> {
+    let retriever = retriever::open(&config.data.index)?;
     let mut view = View { output, bar: Progress::silent(), part: String::new(), is_new: false, since: Instant::now() };
-    let outcome = exsearch_run::run(config, dir, &mut |event| view.show(event))?;
+    let outcome = exsearch_run::run(config, dir, &*retriever, &mut |event| view.show(event))?;
     view.end_part();
     Ok(outcome)
 }

@@ -1,10 +1,10 @@
 //! `exsearch sample`: questions to trajectories, many at once.
 use super::run_config;
+use crate::retriever;
 use crate::output::{Output, thousands};
 use crate::progress::Unit;
 use anyhow::Context;
 use exsearch_corpus::{BadLines, read_questions};
-use exsearch_retriever::bm25::Bm25Index;
 use exsearch_run::{Policy, SampleTask};
 use std::path::PathBuf;
 
@@ -52,7 +52,7 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
     let mut questions = read_questions(&args.questions, args.split.as_deref(), BadLines::Stop)?.rows;
     questions.truncate(args.limit.unwrap_or(usize::MAX));
     anyhow::ensure!(!questions.is_empty(), "{} gives no questions", args.questions.display());
-    let index = Bm25Index::open(&config.data.index)?;
+    let index = retriever::open(&config.data.index)?;
     let policy = Policy::open(&config.model, args.adapter.as_deref(), config.max_tokens)?;
     let what = (&config.model, &args.adapter, &config.data.index, &config.protocol, agent.config());
     let task = SampleTask {
@@ -67,7 +67,7 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
     };
     let mut bar = output.progress("sampling", Unit::Items, questions.len() as u64 * u64::from(args.samples));
     let mut is_first = true;
-    let sampled = exsearch_run::sample(&task, &policy, &config.generator, &index, &mut |progress| {
+    let sampled = exsearch_run::sample(&task, &policy, &config.generator, &*index, &mut |progress| {
         if std::mem::take(&mut is_first) && progress.n_done > 0 {
             bar.resume_at(progress.n_done as u64);
         }

@@ -1,8 +1,8 @@
 //! `exsearch search`: queries to ranked passages.
+use crate::retriever;
 use crate::output::{Output, printable, snippet};
 use anyhow::{Context, bail};
-use exsearch_retriever::bm25::Bm25Index;
-use exsearch_schema::{Hit, RetrieveError, Retriever};
+use exsearch_schema::{Hit, RetrieveError};
 use serde::Serialize;
 use std::io::{BufRead, IsTerminal};
 use std::path::PathBuf;
@@ -13,8 +13,8 @@ pub(crate) struct Args {
     /// A query, in quotes when it has several words; several are searched one by one; - reads one a line from stdin
     #[arg(required = true, value_name = "QUERY")]
     queries: Vec<String>,
-    /// The index folder
-    #[arg(long, value_name = "DIR")]
+    /// The index folder, or a TOML file that describes a retriever
+    #[arg(long, value_name = "PATH")]
     index: PathBuf,
     /// Passages a query
     #[arg(short = 'k', long, value_name = "N", default_value_t = 5)]
@@ -42,7 +42,7 @@ const BATCH: usize = 256;
 const SNIPPET_CHARS: usize = 160;
 
 pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
-    let index = Bm25Index::open(&args.index)?;
+    let index = retriever::open(&args.index)?;
     let mut n_failed = 0;
     let is_single = args.queries.len() == 1 && args.queries[0] != "-";
     let mut search = |queries: &[String]| -> anyhow::Result<()> {

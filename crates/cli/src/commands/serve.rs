@@ -1,12 +1,11 @@
 //! `exsearch serve`: an index to a server.
 use crate::environment;
+use crate::retriever;
 use crate::output::{Output, printable};
 use anyhow::Context;
-use exsearch_retriever::bm25::Bm25Index;
 use exsearch_schema::Retriever;
 use exsearch_server::{BoxError, ServerConfig, Source, Token, serve};
 use std::fs;
-use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,8 +21,8 @@ pub(crate) struct Args {
     /// Serve a retriever
     #[arg(long, required = true)]
     retriever: bool,
-    /// The index folder
-    #[arg(long, value_name = "DIR")]
+    /// The index folder, or a TOML file that describes a retriever
+    #[arg(long, value_name = "PATH")]
     index: PathBuf,
     /// The address to listen on; one that other machines reach needs a token or --insecure
     #[arg(long, value_name = "ADDRESS", default_value_t = Ipv4Addr::LOCALHOST.into())]
@@ -96,7 +95,7 @@ struct LimitArgs {
 pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
     assert!(args.retriever, "the flag is required, so that other things can be served one day");
     let token = token(args.bearer_token_file.as_deref())?;
-    let source = Arc::new(IndexFolder { dir: args.index.clone() });
+    let source = Arc::new(IndexFolder { path: args.index.clone() });
     let config = args.limits.config(args.insecure);
     let mut printed = Ok(());
     serve((args.host, args.port).into(), config, token, source, |address| {
@@ -106,37 +105,23 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
     printed
 }
 
-/// The one place that knows which indexes can be served.
-fn open(dir: &Path) -> Result<Arc<dyn Retriever>, exsearch_retriever::Error> {
-    Ok(Arc::new(Bm25Index::open(dir)?))
-}
-
-/// An index folder, whose manifests are written when a version is complete.
+/// An index folder or a retriever file. Manifests are written when a version is complete.
 struct IndexFolder {
-    dir: PathBuf,
+    path: PathBuf,
 }
 
 impl Source for IndexFolder {
     fn open(&self) -> Result<Arc<dyn Retriever>, BoxError> {
-        Ok(open(&self.dir)?)
+        Ok(Arc::from(retriever::open(&self.path)?))
     }
 
-    /// The manifests, that of the folder and those of indexes in it.
+    /// The manifests and files that say what is served.
     fn fingerprint(&self) -> Result<String, BoxError> {
-        let mut dirs = vec![self.dir.clone()];
-        for entry in fs::read_dir(&self.dir)? {
-            dirs.push(entry?.path());
+        let mut all = String::new();
+        for path in exsearch_retriever::identifying_files(&self.path)? {
+            all.push_str(&fs::read_to_string(path)?);
         }
-        dirs.sort();
-        let mut manifests = String::new();
-        for dir in dirs {
-            match fs::read_to_string(dir.join("manifest.json")) {
-                Ok(manifest) => manifests.push_str(&manifest),
-                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(manifests)
+        Ok(all)
     }
 }
 
