@@ -117,14 +117,17 @@ pub enum Error {
 
 /// An error of the system on `path`.
 pub(crate) fn io_error(path: &Path, source: io::Error) -> Error {
-    match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::DiskFull { dir: path.to_owned() },
-        _ => Error::Io { path: path.to_owned(), source },
+    if says_disk_full(&source) {
+        return Error::DiskFull { dir: path.to_owned() };
     }
+    Error::Io { path: path.to_owned(), source }
 }
 
 /// An error of tantivy on the index in `dir`; the errors of the system are dug out of it.
 pub(crate) fn library_error(dir: &Path, error: TantivyError) -> Error {
+    if says_disk_full(&error) {
+        return Error::DiskFull { dir: dir.to_owned() };
+    }
     let io = |io: &io::Error| io_error(dir, io::Error::new(io.kind(), io.to_string()));
     match &error {
         TantivyError::IoError(error) => io(error),
@@ -139,5 +142,55 @@ pub(crate) fn library_error(dir: &Path, error: TantivyError) -> Error {
         | TantivyError::IncompatibleIndex(_)
         | TantivyError::DeserializeError(_) => Error::Damaged { dir: dir.to_owned(), reason: error.to_string() },
         _ => Error::Library { dir: dir.to_owned(), source: Box::new(error) },
+    }
+}
+
+/// Whether an error, or one that it was made from, is of a full disk or a used-up quota. tantivy's writer threads hand on
+/// their errors as text, so that where no error of the system is left the text is looked at: 28 is ENOSPC, 122 EDQUOT.
+fn says_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        if matches!(kind, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)) {
+            return true;
+        }
+        next = error.source();
+    }
+    // The text of a system's error is its `Display` or, where a library printed it so, its `Debug`.
+    let text = format!("{error} {error:?}");
+    ["(os error 28)", "(os error 122)", "kind: StorageFull", "kind: QuotaExceeded"]
+        .iter()
+        .any(|sign| text.contains(sign))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[cfg(target_os = "linux")]
+    /// Linux's numbers, as tantivy 0.27 hands them on from its indexing threads.
+    #[test]
+    fn a_full_disk_is_told_from_other_errors_however_it_is_wrapped() {
+        let dir = Path::new("index");
+        let no_space = || io::Error::from_raw_os_error(28);
+        let is_full = |error: Error| matches!(error, Error::DiskFull { .. });
+        let wrapped = [
+            TantivyError::IoError(Arc::new(no_space())),
+            TantivyError::IoError(Arc::new(io::Error::other(no_space()))),
+            TantivyError::IoError(Arc::new(io::Error::other("write: Disk quota exceeded (os error 122)"))),
+            TantivyError::OpenWriteError(OpenWriteError::wrap_io_error(no_space(), "x.store".into())),
+            TantivyError::ErrorInThread(format!("{:?}", TantivyError::IoError(Arc::new(no_space())))),
+            TantivyError::ErrorInThread("No space left on device (os error 28)".to_owned()),
+        ];
+        for error in wrapped {
+            let text = format!("{error:?}");
+            assert!(is_full(library_error(dir, error)), "{text}");
+        }
+        for code in [5, 2, 128] {
+            let error = TantivyError::ErrorInThread(io::Error::from_raw_os_error(code).to_string());
+            assert!(matches!(library_error(dir, error), Error::Library { .. }), "os error {code}");
+            assert!(matches!(io_error(dir, io::Error::from_raw_os_error(code)), Error::Io { .. }), "os error {code}");
+        }
     }
 }
