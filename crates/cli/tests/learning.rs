@@ -129,4 +129,12 @@ fn a_killed_quickstart_goes_on_and_ends_with_the_same_bytes() {
     let (code, said) = again(text.replace("epochs = 1", "epoch = 1"));
     assert!(code == Some(1) && said.contains("did you mean `epochs`?"), "{said}");
     assert_eq!(again(text).0, Some(0));
+
+    // So is another world, before a file of this one is touched.
+    let passages = || std::fs::read(killed.join("world/passages.tsv")).expect("written");
+    let before = passages();
+    let output = quickstart(&killed).args(["--seed", "1"]).output().expect("the binary runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("give another --out"), "{said}");
+    assert!(passages() == before, "the world is as it was");
 }

@@ -99,19 +99,8 @@ fn manifests(dir: &Path) -> Result<Vec<PathBuf>, Error> {
 }
 
 fn add_identifying_files(config: &RetrieverConfig, base: &Path, files: &mut Vec<PathBuf>) -> Result<(), Error> {
-    match config {
-        RetrieverConfig::Bm25(part) => files.extend(manifests(&base.join(&part.index))?),
-        RetrieverConfig::Dense(part) | RetrieverConfig::Late(part) => {
-            files.extend(manifests(&base.join(&part.index))?);
-        }
-        RetrieverConfig::Hybrid(config) => {
-            for part in &config.parts {
-                add_identifying_files(&part.retriever, base, files)?;
-            }
-        }
-        RetrieverConfig::Rerank(config) => add_identifying_files(&config.retriever, base, files)?,
-        RetrieverConfig::Cached(config) => add_identifying_files(&config.retriever, base, files)?,
-        RetrieverConfig::Remote(_) | RetrieverConfig::Web(_) => {}
+    for index in config.indexes() {
+        files.extend(manifests(&base.join(index))?);
     }
     Ok(())
 }

@@ -3,7 +3,7 @@ use crate::error::RunError;
 use crate::files::{self, Journal, with_suffix};
 use crate::workbench::{GeneratorConfig, Policy};
 use exsearch_agent::{Agent, EventKind, Job, job_seed};
-use exsearch_schema::{QaRecord, Retriever, Trajectory};
+use exsearch_schema::{QaRecord, Retriever, ScoreError, ScoreRequest, Trajectory};
 use exsearch_trainset::{Scored, answer_turns, score};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -150,13 +150,34 @@ struct Scorer<'a, 'm> {
     answers: HashMap<&'a str, Vec<Vec<u32>>>,
     engine: &'a exsearch_engine::Engine<'m>,
     waiting: Vec<Trajectory>,
+    known: HashMap<ScoreRequest, Result<Vec<f32>, ScoreError>>,
+}
+
+/// Scores equal requests once: many of a question's samples are the same trajectory.
+struct Once<'a, 'e, 'm> {
+    engine: &'e exsearch_engine::Engine<'m>,
+    known: &'a mut HashMap<ScoreRequest, Result<Vec<f32>, ScoreError>>,
+}
+
+impl exsearch_schema::Scorer for Once<'_, '_, '_> {
+    fn score(&mut self, requests: &[ScoreRequest]) -> Vec<Result<Vec<f32>, ScoreError>> {
+        let mut new: Vec<ScoreRequest> = Vec::new();
+        for request in requests {
+            if !self.known.contains_key(request) && !new.contains(request) {
+                new.push(request.clone());
+            }
+        }
+        let scores = self.engine.score(&new);
+        self.known.extend(new.into_iter().zip(scores));
+        requests.iter().map(|request| self.known[request].clone()).collect()
+    }
 }
 
 impl<'a, 'm> Scorer<'a, 'm> {
     fn new(task: &SampleTask<'a>, policy: &'m Policy, engine: &'a exsearch_engine::Engine<'m>) -> Self {
         let turns = |question: &'a QaRecord| (question.id.as_str(), answer_turns(&question.answers, &policy.chat));
         let answers = if task.scores.is_some() { task.questions.iter().map(turns).collect() } else { HashMap::new() };
-        Self { answers, engine, waiting: Vec::new() }
+        Self { answers, engine, waiting: Vec::new(), known: HashMap::new() }
     }
 
     fn take(&mut self, it: &Trajectory, journal: &mut Journal, scores: &mut Vec<Scored>) -> Result<(), RunError> {
@@ -170,8 +191,7 @@ impl<'a, 'm> Scorer<'a, 'm> {
             .iter()
             .map(|trajectory| (trajectory, self.answers[trajectory.question_id.as_str()].as_slice()))
             .collect();
-        let mut engine = self.engine;
-        for scored in score(&pairs, &mut engine) {
+        for scored in score(&pairs, &mut Once { engine: self.engine, known: &mut self.known }) {
             journal.push(&scored)?;
             scores.push(scored);
         }

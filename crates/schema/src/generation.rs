@@ -79,7 +79,7 @@ pub trait Generator {
 }
 
 /// Continuations to score after one context.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ScoreRequest {
     /// All token ids before the continuations.
     pub context: Vec<u32>,

@@ -1,9 +1,10 @@
 //! Trajectories and scores to importance weights, and weighted trajectories to training examples.
 //!
 //! Three steps, in order: [`score`] gives log p(y | x, z) of the gold answers after each trajectory, [`weigh`] turns those
-//! into weights within each question, [`Packer`] writes token ids and loss masks. Knows nothing of models, templates,
+//! into weights within each question, [`merge_equal`] leaves one of equal trajectories, [`Packer`] writes token ids and loss masks. Knows nothing of models, templates,
 //! prompts or files: what is trained is what was recorded when it was sampled, token for token.
 mod error;
+mod merge;
 mod pack;
 mod score;
 #[cfg(test)]
@@ -11,6 +12,7 @@ mod tests;
 mod weigh;
 
 pub use error::TrainsetError;
+pub use merge::merge_equal;
 pub use pack::{PackConfig, PackStats, Packer};
 pub use score::{ScoreFailure, Scored, answer_turns, score};
 pub use weigh::{Diagnostics, QuestionDiagnostics, Weighed, Weight, WeightKind, WeightsConfig, weigh};

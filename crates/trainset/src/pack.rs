@@ -36,6 +36,9 @@ pub struct PackStats {
     pub n_failed: usize,
     /// Gold trajectories that did not come to their end within the agent's limits.
     pub n_incomplete: usize,
+    /// Those equal to an earlier one, which carries their weight: see [`crate::merge_equal`].
+    #[serde(default)]
+    pub n_merged: usize,
     /// Those that weigh too little.
     pub n_below_min_weight: usize,
     /// Examples that were too long.
@@ -111,6 +114,12 @@ impl Packer {
         dialogue.extend(&trajectory.segments[..answer_idx]);
         dialogue.push(answer, true);
         Ok(self.examples(trajectory, dialogue, &trajectory.segments[..answer_idx], weight.weight as f32))
+    }
+
+    /// Counts a trajectory whose weight an equal one carries.
+    pub fn merged(&mut self) {
+        self.stats.n_trajectories += 1;
+        self.stats.n_merged += 1;
     }
 
     /// The examples of a replayed gold trajectory, at weight 1: all of its turns are learned, the answer too.

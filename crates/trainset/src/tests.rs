@@ -326,6 +326,27 @@ fn questions_without_support_can_be_left_out_and_are_counted() {
 }
 
 #[test]
+fn equal_trajectories_are_learned_once_with_the_weight_of_all() {
+    let other_answer = Trajectory { prediction: Some("y".to_owned()), sample_idx: 1, ..searched() };
+    let mut other_search = Trajectory { sample_idx: 2, ..searched() };
+    other_search.segments[1].ids[0] = 30;
+    let mut other_kind = Trajectory { sample_idx: 3, ..searched() };
+    other_kind.segments[3].kind = SegmentKind::Search;
+    let other_select = Trajectory { sample_idx: 4, ..with_select(searched(), SegmentKind::Search) };
+    let other_question = Trajectory { question_id: "r".to_owned(), ..searched() };
+    let failed = Trajectory { sample_idx: 6, ..searched() };
+    let trajectories = [searched(), other_answer, other_search, other_kind, other_select, other_question, failed];
+    let mut weights = vec![weight(0.125); 7];
+    weights[6].best_alias = None;
+    let merged: Vec<Option<f64>> = crate::merge_equal(&trajectories, &weights)
+        .into_iter()
+        .map(|weight| weight.map(|weight| weight.weight))
+        .collect();
+    let one = Some(0.125);
+    assert_eq!(merged, [Some(0.25), None, one, one, one, one, one]);
+}
+
+#[test]
 fn what_is_left_out_is_counted() {
     let stats = |sampled: &Trajectory, weight: &Weight, config: PackConfig| {
         let mut packer = Packer::new(config).expect("the settings hold");

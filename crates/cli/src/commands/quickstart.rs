@@ -1,7 +1,8 @@
 //! `exsearch quickstart`: the whole of ExSearch on a small fictional world, in one command.
+use super::world::{Found, found, remove_manifest};
 use super::{index, model, run as em};
 use crate::output::{Output, duration};
-use anyhow::Context;
+use anyhow::{Context, bail};
 use exsearch_corpus::{World, WorldConfig};
 use exsearch_run::RunConfig;
 use std::path::{Path, PathBuf};
@@ -41,7 +42,7 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
     let world = make_world(&args.out.join("world"), &world_config, output)?;
     let passages = args.out.join("world/passages.tsv");
     let index_dir = args.out.join("index");
-    // The same seed makes the same bytes, whose index is found complete; another seed's index is in the way and stays.
+    // The same world makes the same bytes, whose index is found complete.
     index::build_bm25(&passages, &index_dir, output)
         .with_context(|| format!("{} is of another world; give another --out", index_dir.display()))?;
     let model = model::fetch(&args.model, None, false, output)?;
@@ -80,9 +81,13 @@ fn world_config(args: &Args) -> WorldConfig {
     config
 }
 
-/// Writes the world; one that is there is written again, with the same bytes.
+/// Writes the world; one that is there, or was being written, is written again with the same bytes. Another one stays.
 fn make_world(dir: &Path, config: &WorldConfig, output: &Output) -> anyhow::Result<World> {
+    if found(dir, config)? == Found::OtherWorld {
+        bail!("{} holds the world of another --seed or size; give another --out", dir.display());
+    }
     let world = World::generate(config)?;
+    remove_manifest(dir)?;
     let summary = world.write(dir)?;
     output.note(format_args!("{}: a world of {} passages", dir.display(), summary.n_passages));
     Ok(world)

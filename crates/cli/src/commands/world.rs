@@ -80,34 +80,55 @@ fn config(args: &Args) -> anyhow::Result<WorldConfig> {
     Ok(config)
 }
 
-/// Whether `dir` can be written: it is new, empty, or holds this very world, whose files are the same bytes again.
+/// Refuses to write into a folder that holds anything but this very world, whose files are the same bytes again.
 fn check_folder(dir: &Path, config: &WorldConfig, force: bool) -> anyhow::Result<()> {
+    if force {
+        return Ok(());
+    }
+    match found(dir, config)? {
+        Found::Nothing | Found::SameWorld => Ok(()),
+        Found::NoWorld => bail!(
+            "{} is not empty and holds no world; choose another folder, or write into it with --force",
+            dir.display()
+        ),
+        Found::OtherWorld => {
+            bail!("{} holds another world; choose another folder, or replace it with --force", dir.display())
+        }
+    }
+}
+
+/// What a folder holds where a world is to be written.
+#[derive(PartialEq)]
+pub(super) enum Found {
+    /// It is not there, or empty.
+    Nothing,
+    /// Files, but no finished world.
+    NoWorld,
+    /// A world of the same settings.
+    SameWorld,
+    /// A world of other settings.
+    OtherWorld,
+}
+
+/// What `dir` holds, as seen from the settings of the world that is to be written there.
+pub(super) fn found(dir: &Path, config: &WorldConfig) -> anyhow::Result<Found> {
     #[derive(Deserialize)]
     struct Manifest {
         config: WorldConfig,
     }
-    if force || !dir.exists() {
-        return Ok(());
-    }
     let cannot_read = || format!("cannot read {}", dir.display());
-    if std::fs::read_dir(dir).with_context(cannot_read)?.next().is_none() {
-        return Ok(());
+    if !dir.exists() || std::fs::read_dir(dir).with_context(cannot_read)?.next().is_none() {
+        return Ok(Found::Nothing);
     }
-    let manifest_path = dir.join("world.json");
-    let Ok(manifest) = std::fs::read(&manifest_path) else {
-        bail!(
-            "{} is not empty and holds no world; choose another folder, or write into it with --force",
-            dir.display()
-        );
-    };
+    let Ok(manifest) = std::fs::read(dir.join("world.json")) else { return Ok(Found::NoWorld) };
     match serde_json::from_slice::<Manifest>(&manifest) {
-        Ok(manifest) if manifest.config == *config => Ok(()),
-        _ => bail!("{} holds another world; choose another folder, or replace it with --force", dir.display()),
+        Ok(manifest) if manifest.config == *config => Ok(Found::SameWorld),
+        _ => Ok(Found::OtherWorld),
     }
 }
 
 /// A folder that is being written is no world until its last file is there.
-fn remove_manifest(dir: &Path) -> anyhow::Result<()> {
+pub(super) fn remove_manifest(dir: &Path) -> anyhow::Result<()> {
     let path = dir.join("world.json");
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
