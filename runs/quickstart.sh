@@ -38,7 +38,7 @@ evaluate warmup warmup/checkpoint
 
 # EM: sample with the model as it is, weigh by p(gold answer | trajectory), learn by those weights.
 before=warmup
-for iteration in 1 2 3; do
+for iteration in 1 2; do
   dir=iter-$iteration
   mkdir -p "$dir"
   first=$(((iteration - 1) * n_questions + 1))

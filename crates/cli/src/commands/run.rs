@@ -86,7 +86,10 @@ impl View<'_> {
                 ));
                 let n_examples = pack.n_dialogues + pack.n_selects;
                 let n_tokens = thousands(pack.n_target_tokens as u64);
-                self.say(format_args!("  {n_examples} training examples, {n_tokens} tokens to learn"));
+                let n_merged = pack.n_merged;
+                self.say(format_args!(
+                    "  {n_examples} training examples, {n_merged} equal ones merged into them, {n_tokens} tokens to learn"
+                ));
             }
             Event::Evaluated { stage, set, report } => {
                 self.end_part();
