@@ -43,7 +43,7 @@ pub struct Scored {
 
 impl Default for SearchOptions {
     fn default() -> Self {
-        Self { top_k: 10, n_probe: 16, n_groups: 32, n_candidates: 256, parallel: false }
+        Self { top_k: 10, n_probe: 32, n_groups: 32, n_candidates: 256, parallel: false }
     }
 }
 
