@@ -77,17 +77,15 @@ mod tests {
     #[test]
     fn questions_without_gold_passages_count_for_answers_only() {
         let supporting = ["1", "2"].map(|id| Supporting { id: id.into(), title: String::new() }).to_vec();
-        let questions = [QaRecord { supporting, ..gold("a", "Paris") }, QaRecord { supporting: Vec::new(), ..gold("b", "Rome") }];
+        let questions =
+            [QaRecord { supporting, ..gold("a", "Paris") }, QaRecord { supporting: Vec::new(), ..gold("b", "Rome") }];
         let hits = |ids: &[&str]| ids.iter().map(|id| hit(id, if *id == "9" { "In Rome." } else { "x" })).collect();
         let config = EvalConfig { top_ks: vec![1, 2, 3], ..EvalConfig::default() };
         let rankings: [Vec<Hit>; 2] = [hits(&["2", "7", "1"]), hits(&["8", "9"])];
         let report = evaluate_rankings(&questions, &rankings, &config).expect("valid");
         assert_eq!((report.n_questions, report.n_with_gold), (2, 1));
-        let means: Vec<[f64; 3]> = report
-            .at
-            .iter()
-            .map(|row| [row.gold_recall.mean, row.all_gold.mean, row.answer_recall.mean])
-            .collect();
+        let means: Vec<[f64; 3]> =
+            report.at.iter().map(|row| [row.gold_recall.mean, row.all_gold.mean, row.answer_recall.mean]).collect();
         assert_eq!(means, [[0.5, 0.0, 0.0], [0.5, 0.0, 0.5], [1.0, 1.0, 0.5]]);
     }
 }

@@ -1,8 +1,8 @@
 //! `exsearch ask`: one question to an answer with its evidence, step by step.
 use super::model::{ModelsDir, ensure_no_adapter};
-use crate::retriever;
 use crate::output::{Output, duration, printable, snippet};
 use crate::progress::{Progress, Unit};
+use crate::retriever;
 use anyhow::{Context, bail};
 use exsearch_agent::{Agent, AgentConfig, Event, EventKind, Job, Protocol, job_seed};
 use exsearch_run::{GeneratorConfig, Policy};

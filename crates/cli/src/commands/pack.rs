@@ -1,7 +1,7 @@
 //! `exsearch pack`: trajectories to training examples.
 use super::run_config;
-use crate::retriever;
 use crate::output::Output;
+use crate::retriever;
 use anyhow::{Context, bail};
 use exsearch_corpus::{BadLines, read_questions};
 use exsearch_model::chat::HfChat;

@@ -1,7 +1,7 @@
 //! `exsearch run`: a configuration to a run folder: warm-up, EM iterations, evaluations, report.
-use crate::retriever;
 use crate::output::{Output, duration, thousands};
 use crate::progress::{Progress, Unit};
+use crate::retriever;
 use exsearch_run::{Event, Outcome, RunConfig};
 use std::path::{Path, PathBuf};
 use std::time::Instant;

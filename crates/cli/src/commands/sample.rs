@@ -1,8 +1,8 @@
 //! `exsearch sample`: questions to trajectories, many at once.
 use super::run_config;
-use crate::retriever;
 use crate::output::{Output, thousands};
 use crate::progress::Unit;
+use crate::retriever;
 use anyhow::Context;
 use exsearch_corpus::{BadLines, read_questions};
 use exsearch_run::{Policy, SampleTask};

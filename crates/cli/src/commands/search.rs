@@ -1,6 +1,6 @@
 //! `exsearch search`: queries to ranked passages.
-use crate::retriever;
 use crate::output::{Output, printable, snippet};
+use crate::retriever;
 use anyhow::{Context, bail};
 use exsearch_schema::{Hit, RetrieveError};
 use serde::Serialize;

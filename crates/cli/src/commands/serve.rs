@@ -1,7 +1,7 @@
 //! `exsearch serve`: an index to a server.
 use crate::environment;
-use crate::retriever;
 use crate::output::{Output, printable};
+use crate::retriever;
 use anyhow::Context;
 use exsearch_schema::Retriever;
 use exsearch_server::{BoxError, ServerConfig, Source, Token, serve};

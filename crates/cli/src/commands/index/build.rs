@@ -172,7 +172,8 @@ impl Build<'_> {
     fn dense(&self, dir: &Path, (encoder, path): &Opened, config: &DenseConfig) -> anyhow::Result<Summary> {
         let corpus = Corpus::open(self.passages, self.bad_lines)?;
         let mut view = View::new("encoding", &corpus, self.output);
-        let encoder = (&**encoder, &*path.to_string_lossy());
+        let path = path.to_string_lossy();
+        let encoder = (&**encoder, &*path);
         let target = self.target(dir);
         let built = dense::build(corpus.rows(), &self.source, encoder, &target, config, |step| view.show(step));
         drop(view);
@@ -184,7 +185,8 @@ impl Build<'_> {
     fn late(&self, dir: &Path, (encoder, path): &Opened, config: &LateConfig) -> anyhow::Result<Summary> {
         let corpus = Corpus::open(self.passages, self.bad_lines)?;
         let mut view = View::new("encoding", &corpus, self.output);
-        let encoder = (&**encoder, &*path.to_string_lossy());
+        let path = path.to_string_lossy();
+        let encoder = (&**encoder, &*path);
         let built = late::build(
             || corpus.reopen().map(|()| corpus.rows()),
             &self.source,
@@ -214,7 +216,8 @@ fn n_bytes(files: &[IndexFile]) -> u64 {
 /// All files of a folder and those inside it.
 pub(super) fn folder_bytes(dir: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
-    let size = |path: PathBuf| if path.is_dir() { folder_bytes(&path) } else { path.metadata().map_or(0, |it| it.len()) };
+    let size =
+        |path: PathBuf| if path.is_dir() { folder_bytes(&path) } else { path.metadata().map_or(0, |it| it.len()) };
     entries.flatten().map(|entry| size(entry.path())).sum()
 }
 

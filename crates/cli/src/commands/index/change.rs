@@ -147,7 +147,8 @@ fn info(dir: &Path) -> anyhow::Result<Value> {
         let parts = parts.iter().map(|part| info(part)).collect::<anyhow::Result<Vec<Value>>>()?;
         return Ok(json!({ "kind": kind, "n_bytes": folder_bytes(dir), "parts": parts }));
     }
-    let manifest = std::fs::read(dir.join("manifest.json")).with_context(|| format!("cannot read {}", dir.display()))?;
+    let manifest =
+        std::fs::read(dir.join("manifest.json")).with_context(|| format!("cannot read {}", dir.display()))?;
     let mut info: Value = serde_json::from_slice(&manifest)?;
     info["kind"] = json!(kind);
     info["n_bytes"] = json!(folder_bytes(dir));
