@@ -139,7 +139,7 @@ impl Server<'_> {
         let resolved = format!("/{REPO}/resolve/{COMMIT}/");
         let name = target.strip_prefix("/storage/").or(target.strip_prefix(&resolved));
         let name = name.and_then(|name| name.split('?').next()).unwrap_or_default();
-        match self.files.get(name).filter(|_| (name != "model.safetensors" || !self.faults.no_weights)) {
+        match self.files.get(name).filter(|_| name != "model.safetensors" || !self.faults.no_weights) {
             Some(content) => self.send_file(name, content, start),
             None => self.send("404 Not Found", "", b"no such thing"),
         }

@@ -118,7 +118,12 @@ impl Source for IndexFolder {
     /// The manifests and files that say what is served.
     fn fingerprint(&self) -> Result<String, BoxError> {
         let mut all = String::new();
-        for path in exsearch_retriever::identifying_files(&self.path)? {
+        let files = match exsearch_retriever::identifying_files(&self.path) {
+            Ok(files) => files,
+            // A version that cannot be understood is a change too: opening it tells what is wrong.
+            Err(error) => return Ok(error.to_string()),
+        };
+        for path in files {
             all.push_str(&fs::read_to_string(path)?);
         }
         Ok(all)

@@ -3,6 +3,7 @@ mod ask;
 mod common;
 mod eval;
 mod index;
+mod kinds;
 mod model;
 mod serve;
 mod usage;

@@ -181,7 +181,7 @@ fn what_cannot_be_served_says_why() {
         assert_eq!(ran.stdout, "");
     };
     let index = SMALL.index();
-    check("", &[folder.path()], &["cannot open the index to serve", "is not a BM25 index"]);
+    check("", &[folder.path()], &["cannot open the index to serve", "is not an index"]);
     check("--host 0.0.0.0", &[&index], &["0.0.0.0:0", "bearer token", "--insecure"]);
     check("--max-batch 0", &[&index], &["max_batch is 0"]);
     check("--bearer-token-file {}", &[&index, &folder.path().join("none")], &["none"]);

@@ -17,6 +17,7 @@ fn every_command_explains_itself() {
         "world",
         "index",
         "search",
+        "recall",
         "serve",
         "model",
         "ask",

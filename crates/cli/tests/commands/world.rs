@@ -70,8 +70,8 @@ fn a_closed_pipe_is_no_error() {
 #[test]
 fn an_index_that_is_not_there_is_named() {
     let folder = folder();
-    run("search x --index {}", &[&folder.path().join("nowhere")]).failed(&["nowhere", "is not a BM25 index"]);
-    run("search x --index {}", &[&SMALL.world()]).failed(&["world", "is not a BM25 index"]);
+    run("search x --index {}", &[&folder.path().join("nowhere")]).failed(&["nowhere", "is not an index"]);
+    run("search x --index {}", &[&SMALL.world()]).failed(&["world", "is not an index"]);
 }
 
 #[test]

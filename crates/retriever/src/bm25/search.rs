@@ -80,6 +80,16 @@ impl Bm25Index {
         Ok(found.into_iter().next().expect("one result an id"))
     }
 
+    /// Reads the whole index and errors when it is not what was written.
+    pub fn verify(&self) -> Result<(), Error> {
+        let damaged = self.searcher.index().validate_checksum();
+        let damaged = damaged.map_err(|error| library_error(&self.folder.dir, error))?;
+        match damaged.iter().min() {
+            None => Ok(()),
+            Some(file) => Err(self.folder.damaged(format!("{} has another checksum", file.display()))),
+        }
+    }
+
     /// The passages with the ids, in their order; `None` for those that the corpus does not have. Reads neighbours together.
     pub fn get_many(&self, ids: &[PassageId]) -> Result<Vec<Option<Passage>>, Error> {
         let library = |error| library_error(&self.folder.dir, error);

@@ -1,0 +1,110 @@
+//! `exsearch index` of every kind over the small world, with tiny random encoders: built, searched, measured, changed.
+use crate::common::{SMALL, folder, run};
+use std::path::{Path, PathBuf};
+
+/// A tiny checkpoint that crate `model` keeps for its golden tests.
+fn encoder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/golden").join(name)
+}
+
+/// The ids of the hits of a query, best first.
+#[track_caller]
+fn ids(query: &str, index: &Path) -> Vec<String> {
+    let stdout = run(&format!("search {query} -k 10 --json --index {{}}"), &[index]).ok();
+    let answer: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
+    answer["hits"].as_array().expect("hits").iter().map(|hit| hit["id"].as_str().expect("an id").to_owned()).collect()
+}
+
+#[test]
+fn every_kind_is_built_searched_and_measured() {
+    let check = |kind: &str, name: &str| {
+        let folder = folder();
+        let (index, encoder) = (folder.path().join("index"), encoder(name));
+        let build = format!("index {{}} --out {{}} --kind {kind} --encoder {{}}");
+        let estimate = run(&format!("{build} --estimate"), &[&SMALL.passages(), &index, &encoder]).ok();
+        assert!(estimate.contains("of memory") && estimate.contains("of disk") && !index.exists(), "{estimate}");
+
+        let built = run(&build, &[&SMALL.passages(), &index, &encoder]).ok();
+        assert!(built.contains(" passages, "), "{built}");
+        let again = run(&build, &[&SMALL.passages(), &index, &encoder]).ok();
+        assert!(again.contains("nothing to do"), "{again}");
+        assert_eq!(ids("mayor", &index).len(), 10, "{kind}");
+
+        let table = run("recall {} --index {} -k 1,600", &[&SMALL.world().join("dev.jsonl"), &index]).ok();
+        let all = table.lines().find(|line| line.trim_start().starts_with("600")).expect("a row");
+        assert!(all.contains("100.0 [100.0, 100.0]") || kind == "hybrid", "all passages hold all gold ones: {table}");
+
+        let info = run("index info {}", &[&index]).ok();
+        let info: serde_json::Value = serde_json::from_str(&info).expect("JSON");
+        assert_eq!(info["kind"], kind);
+        run("index verify {}", &[&index]).ok();
+        // Every byte of the data counts.
+        let damaged = largest_file(&index);
+        let mut bytes = std::fs::read(&damaged).expect("read");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&damaged, bytes).expect("written");
+        run("index verify {}", &[&index]).failed(&[]);
+    };
+    check("dense", "sentence");
+    check("late", "colbert");
+    check("late", "sentence");
+    check("hybrid", "sentence");
+}
+
+/// The largest file in a folder and those inside it.
+fn largest_file(dir: &Path) -> PathBuf {
+    let mut open = vec![dir.to_owned()];
+    let mut files = Vec::new();
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(dir).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() { open.push(path) } else { files.push(path) }
+        }
+    }
+    files.into_iter().max_by_key(|path| path.metadata().map_or(0, |it| it.len())).expect("a file")
+}
+
+#[test]
+fn a_late_index_is_added_to_deleted_from_and_compacted() {
+    let folder = folder();
+    let (index, more) = (folder.path().join("index"), folder.path().join("more.tsv"));
+    run("index {} --out {} --kind late --encoder {}", &[&SMALL.passages(), &index, &encoder("colbert")]).ok();
+    std::fs::write(&more, "id\ttext\ttitle\nnew1\tA zebra lives here.\tZebra\nnew2\tA yak.\tYak\n").expect("written");
+    let added = run("index add {} --index {}", &[&more, &index]).ok();
+    assert!(added.contains("2 passages added"), "{added}");
+    let again = run("index add {} --index {}", &[&more, &index]).ok();
+    assert!(again.contains("nothing to do"), "{again}");
+    assert!(ids("zebra", &index).contains(&"new1".to_owned()));
+
+    run("index delete new2 nobody --index {}", &[&index]).failed(&["nobody"]);
+    let n_passages = |index: &Path| {
+        let info = run("index info {}", &[index]).ok();
+        let info: serde_json::Value = serde_json::from_str(&info).expect("JSON");
+        info["vectors"]["n_passages"].as_u64().expect("a number")
+    };
+    let before = n_passages(&index);
+    run("index delete new1 --index {}", &[&index]).ok();
+    assert_eq!(n_passages(&index), before - 1, "and the unknown id had deleted nothing");
+    assert!(!ids("zebra", &index).contains(&"new1".to_owned()));
+    let expected = ids("mayor", &index);
+    run("index compact {}", &[&index]).ok();
+    assert_eq!(ids("mayor", &index), expected);
+    run("index verify {}", &[&index]).ok();
+
+    run("index delete 1 --index {}", &[&SMALL.index()]).failed(&["bm25 index", "--force"]);
+}
+
+#[test]
+fn a_file_describes_a_retriever() {
+    let folder = folder();
+    let (words, file) = (SMALL.index(), folder.path().join("retriever.toml"));
+    let text = format!("kind = 'cached'\nretriever = {{ kind = 'bm25', index = '{}' }}\n", words.display());
+    std::fs::write(&file, text).expect("written");
+    assert_eq!(ids("mayor", &file), ids("mayor", &words));
+    std::fs::write(&file, "kind = 'bm52'\nindex = 'x'\n").expect("written");
+    run("search mayor --index {}", &[&file]).failed(&["retriever.toml", "bm52"]);
+    let other = folder.path().join("other");
+    run("index {} --out {} --kind dense --encoder {}", &[&SMALL.passages(), &other, &encoder("colbert")])
+        .failed(&["ColBERT"]);
+}
