@@ -50,7 +50,8 @@ impl CodecConfig {
         (wanted + wanted / (HELD_OUT as u64 - 1)).min(n_tokens)
     }
 
-    fn wanted_centroids(&self, n_tokens: u64) -> u64 {
+    /// How many centroids a codec for a corpus of `n_tokens` has, if the sample is large enough.
+    pub fn wanted_centroids(&self, n_tokens: u64) -> u64 {
         let by_default = || (16.0 * (n_tokens.max(1) as f64).sqrt()).log2().floor().exp2() as u64;
         self.n_centroids.map_or_else(by_default, |n| n as u64).clamp(1, MAX_CENTROIDS)
     }

@@ -3,6 +3,7 @@ use super::Kind;
 use crate::output::{Output, bytes, duration, thousands};
 use anyhow::{Context, bail};
 use exsearch_corpus::{BadLines, PassageReader};
+use exsearch_index::CodecConfig;
 use exsearch_schema::{Encoder, Passage, TextRole};
 use std::path::Path;
 use std::time::Instant;
@@ -65,10 +66,14 @@ impl Plan<'_> {
         let text = (mean_bytes * n_passages as f64) as u64;
         match self.kind {
             Kind::Late => {
+                let codec = CodecConfig::default();
                 let vector_bytes = (encoder.dim() * self.bits).div_ceil(8) as f64 + CODE_BYTES;
-                // The sample's vectors are encoded beside those of the corpus.
-                estimate.disk_bytes += text + (n_vectors * vector_bytes) as u64;
-                estimate.memory_bytes += self.buffer_bytes;
+                let codec_bytes = codec.wanted_centroids(n_vectors as u64) * 4 * encoder.dim() as u64;
+                estimate.disk_bytes += text + codec_bytes + (n_vectors * vector_bytes) as u64;
+                estimate.memory_bytes += self.buffer_bytes + codec_bytes;
+                // The codec's sample is encoded beside the corpus.
+                let n_sampled = codec.n_sample_tokens(n_vectors as u64) as f64 / vectors_a_passage.max(1.0);
+                estimate.secs += secs_a_passage * n_sampled;
             }
             _ => estimate.disk_bytes += text + (n_vectors * (encoder.dim() as u64 * self.bytes_a_number) as f64) as u64,
         }
