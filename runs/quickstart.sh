@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # `exsearch quickstart` as readable steps: each command's artifact is the next one's input.
-# Usage: runs/quickstart.sh [FOLDER] [SEED]      (about 14 minutes on 2 cores)
+# Usage: runs/quickstart.sh [FOLDER] [SEED]      (10 to 20 minutes on 2 cores)
 set -euo pipefail
 out=${1:-exsearch-steps}
 seed=${2:-0}

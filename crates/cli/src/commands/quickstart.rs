@@ -12,7 +12,7 @@ use std::time::Instant;
 ///
 /// Makes a fictional world and indexes it, fetches SmolLM2-135M, evaluates it untrained, warms it up on a few dozen gold
 /// trajectories of one and two hops, and lets it learn longer searches from its own trajectories. Ends with a table over
-/// held-out questions and a page with curves and trajectories. About 14 minutes on 2 cores, below 6 GB of memory. Killed at
+/// held-out questions and a page with curves and trajectories. 10 to 20 minutes on 2 cores, below 6 GB of memory. Killed at
 /// any moment, the same command goes on.
 #[derive(clap::Args)]
 pub(crate) struct Args {
