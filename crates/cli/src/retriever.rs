@@ -1,8 +1,7 @@
 //! Index folders and retriever files to retrievers: what they need of models and of the environment.
 use crate::environment;
-use anyhow::Context;
 use exsearch_model::encoder::{EncoderConfig, open_encoder};
-use exsearch_retriever::{ResolveError, Resolver, RetrieverConfig};
+use exsearch_retriever::{ResolveError, Resolver};
 use exsearch_schema::{Encoder, Retriever, VectorKind};
 use std::path::Path;
 use std::sync::Arc;
@@ -22,11 +21,5 @@ impl Resolver for Machine {
 
 /// The retriever at a path: an index folder of any kind, or a TOML file that describes one, whose paths are relative to it.
 pub(crate) fn open(path: &Path) -> anyhow::Result<Box<dyn Retriever>> {
-    if !path.is_file() {
-        return Ok(exsearch_retriever::open_index(path, &Machine)?);
-    }
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let config = RetrieverConfig::from_toml(&text).with_context(|| path.display().to_string())?;
-    let base = path.parent().unwrap_or(Path::new(""));
-    Ok(exsearch_retriever::open(&config, base, &Machine)?)
+    Ok(exsearch_retriever::open_index(path, &Machine)?)
 }

@@ -1,5 +1,5 @@
 //! Draws a token from a row of logits: greedy, or by temperature and nucleus (top-p, arXiv 1904.09751).
-use exsearch_kernels::{log_softmax_at, scale, softmax};
+use exsearch_kernels::{SplitMix64, log_softmax_at, scale, softmax};
 use exsearch_schema::Sampling;
 
 /// A drawn token.
@@ -79,14 +79,10 @@ fn at_quantile(probabilities: impl Iterator<Item = f64> + Clone, quantile: f64) 
 
 /// A double in [0, 1) from a seed and a counter: two rounds of splitmix64's finalizer.
 fn uniform(seed: u64, counter: u64) -> f64 {
-    let mix = |mut z: u64| {
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    };
-    let step = 0x9e37_79b9_7f4a_7c15u64;
-    let bits = mix(mix(seed.wrapping_add(step)).wrapping_add(step.wrapping_mul(counter + 1)));
-    (bits >> 11) as f64 / (1u64 << 53) as f64
+    let bits = SplitMix64::mix(
+        SplitMix64::mix(seed.wrapping_add(SplitMix64::STEP)).wrapping_add(SplitMix64::STEP.wrapping_mul(counter + 1)),
+    );
+    SplitMix64::unit(bits)
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! f32 kernels for CPUs: matrix products over packed panels, and the row operations of a transformer.
+//! f32 kernels for CPUs: matrix products over packed panels, the row operations of a transformer, MaxSim; and what else must give
+//! the same bits everywhere, such as random numbers.
 //!
 //! The only crate of ExSearch with unsafe code; its public functions are safe. It knows nothing of models.
 //!
@@ -11,8 +12,11 @@ mod isa;
 mod mapped;
 mod max_sim;
 mod panels;
+mod random;
 mod residuals;
 mod rows;
+#[cfg(test)]
+mod testing;
 mod tile;
 
 pub use gemm::{MatMut, MatRef, Operand, matmul, matmul_packed, matmul_serial};
@@ -20,6 +24,7 @@ pub use isa::{Isa, isa};
 pub use mapped::MappedFile;
 pub use max_sim::{dot_rows, max_sim};
 pub use panels::{LANES, Panels};
+pub use random::SplitMix64;
 pub use residuals::ResidualTable;
 pub use rows::{
     Adamw, adamw, add, dot, exp_in_place, gelu, gelu_tanh, layer_norm, log_softmax_at, max, rms_norm,

@@ -163,11 +163,8 @@ impl DecoderConfig {
             ("vocab_size", self.vocab_size),
             ("max_position_embeddings", self.max_position_embeddings),
         ];
-        for (name, size) in sizes {
-            // 2^30 is beyond any model and keeps every product of two of them within 64 bits.
-            if size == 0 || size > 1 << 30 {
-                return invalid(format!("{name} is {size}"));
-            }
+        if let Some(reason) = bad_size(&sizes) {
+            return invalid(reason);
         }
         if !self.n_heads.is_multiple_of(self.n_kv_heads) {
             return invalid(format!(
@@ -326,6 +323,12 @@ impl<'a> Fields<'a> {
         };
         ids.ok_or_else(|| self.wrong(name, "a token id or a list of them"))
     }
+}
+
+/// What is wrong with the first size that no model has.
+pub(crate) fn bad_size(sizes: &[(&str, usize)]) -> Option<String> {
+    // 2^30 is beyond any model and keeps every product of two of them within 64 bits.
+    sizes.iter().find(|(_, size)| !(1..=1 << 30).contains(size)).map(|(name, size)| format!("{name} is {size}"))
 }
 
 #[cfg(test)]

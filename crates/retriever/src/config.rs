@@ -65,13 +65,6 @@ pub struct VectorPart {
     pub n_candidates: Option<usize>,
 }
 
-impl VectorPart {
-    /// An index with the encoder that it names, searched as far as is usual.
-    pub fn new(index: impl Into<PathBuf>) -> Self {
-        Self { index: index.into(), encoder: None, n_probe: None, n_candidates: None }
-    }
-}
-
 /// `kind = "hybrid"`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

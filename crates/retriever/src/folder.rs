@@ -98,6 +98,18 @@ pub(crate) trait Plan: Serialize + DeserializeOwned {
     fn difference(&self, wanted: &Self) -> Option<String>;
 }
 
+/// What a complete index of one kind says of itself.
+pub(crate) trait Complete: DeserializeOwned {
+    /// What its builds are made from.
+    type Plan: Plan;
+
+    /// The plan that made it; `None` when it does not say.
+    fn plan(&self) -> Option<Self::Plan>;
+
+    /// The folder of its data.
+    fn data(&self) -> &str;
+}
+
 /// An index folder, which need not exist.
 pub(crate) struct Folder {
     pub(crate) dir: PathBuf,
@@ -230,6 +242,43 @@ impl Folder {
         }
     }
 
+    /// Makes the folder, unless it holds other things, and [locks](Self::lock) it.
+    pub(crate) fn begin(&self) -> Result<File, Error> {
+        self.refuse_foreign()?;
+        fs::create_dir_all(&self.dir).map_err(|error| io_error(&self.dir, error))?;
+        self.lock()
+    }
+
+    /// The manifest of a complete index that makes this build needless. An index that differs, is damaged or of another
+    /// format is an error unless it is to be replaced; one of another kind always is. `open` notices damage, which "nothing
+    /// to do" would hide.
+    pub(crate) fn finished<M: Complete>(
+        &self,
+        plan: &M::Plan,
+        replace: bool,
+        open: impl FnOnce(&M) -> Result<(), Error>,
+    ) -> Result<Option<M>, Error> {
+        let manifest = match self.manifest::<M>() {
+            Err(Error::Damaged { .. } | Error::FormatVersion { .. }) if replace => return Ok(None),
+            manifest => manifest?,
+        };
+        let Some(manifest) = manifest.filter(|_| !replace) else { return Ok(None) };
+        if let Some(reason) = manifest.plan().and_then(|built| built.difference(plan)) {
+            return Err(Error::OtherIndex { dir: self.dir.clone(), reason });
+        }
+        open(&manifest)?;
+        self.remove_other_data(manifest.data())?;
+        Ok(Some(manifest))
+    }
+
+    /// What a failed build leaves: what it has done, to be continued, but nothing of a corpus of which no index can be made.
+    pub(crate) fn keep_or_drop(&self, data: &str, error: Error) -> Error {
+        match error {
+            Error::DuplicateId { .. } => self.remove_data(data).err().unwrap_or(error),
+            error => error,
+        }
+    }
+
     pub(crate) fn damaged(&self, reason: String) -> Error {
         Error::Damaged { dir: self.dir.clone(), reason }
     }
@@ -250,18 +299,20 @@ impl Folder {
         }
     }
 
-    /// The data folder to write into: that of an unfinished build of the same index, or a new one. `in_use` is that of the
-    /// complete index; `continues` tells whether an unfinished one is in a state that can be gone on with.
-    pub(crate) fn choose_data<P: Plan>(
+    /// The data folder to write into: that of an unfinished build of the same index, or a new one. `continues` tells whether
+    /// an unfinished one is in a state that can be gone on with.
+    pub(crate) fn choose_data<M: Complete>(
         &self,
-        wanted: &P,
-        in_use: Option<&str>,
+        wanted: &M::Plan,
         replace: bool,
         continues: impl Fn(&Path) -> bool,
     ) -> Result<String, Error> {
+        // Unreadable only when it is to be replaced. Which data it names is unknown then: all of it may be damaged.
+        let complete = self.manifest::<M>().ok().flatten();
+        let in_use = complete.as_ref().map(M::data);
         let mut unfinished = None;
         for name in self.data_names()?.into_iter().filter(|name| in_use != Some(name.as_str())) {
-            let difference = match self.plan::<P>(&name) {
+            let difference = match self.plan::<M::Plan>(&name) {
                 Ok(Some(plan)) => plan.difference(wanted),
                 // Killed before its plan was written: there is nothing in it.
                 Ok(None) => {

@@ -32,7 +32,7 @@ pub use error::Error;
 pub use folder::{Built, IndexFile, Progress, SourceId, Target};
 pub use http::HttpConfig;
 pub use hybrid::{Hybrid, HybridPart, RRF_K};
-pub use open::{CONFIG_FILE, ResolveError, Resolver, identifying_files, index_kind, open, open_index};
+pub use open::{CONFIG_FILE, ResolveError, Resolver, identifying_files, index_kind, open, open_index, parts};
 pub use remote::{Protocol, Remote};
 pub use rerank::{CrossEncoder, Rerank};
 pub use secret::Secret;

@@ -41,18 +41,23 @@ pub fn open(config: &RetrieverConfig, base: &Path, resolver: &dyn Resolver) -> R
     Opening { resolver }.open(config, base)
 }
 
-/// Opens the index in a folder, whatever its kind, with the encoder that it names; a folder with [`CONFIG_FILE`] is what
-/// that describes, its paths relative to the folder.
-pub fn open_index(dir: &Path, resolver: &dyn Resolver) -> Result<Box<dyn Retriever>, Error> {
-    Opening { resolver }.open_index(dir)
+/// Opens the index in a folder, whatever its kind, with the encoder that it names. A config file, or a folder with a
+/// [`CONFIG_FILE`], is what that describes, its paths relative to it.
+pub fn open_index(path: &Path, resolver: &dyn Resolver) -> Result<Box<dyn Retriever>, Error> {
+    Opening { resolver }.open_index(path)
 }
 
 /// The kind that the index in a folder says it is: `bm25`, `dense`, `late`, or that of its [`CONFIG_FILE`].
 pub fn index_kind(dir: &Path) -> Result<String, Error> {
-    if let Some(config) = read_config(dir)? {
-        return Ok(config.kind().to_owned());
+    match Described::read(dir)? {
+        Some(described) => Ok(described.config.kind().to_owned()),
+        None => manifest_kind(dir),
     }
-    manifest_kind(dir)
+}
+
+/// The index folders that a config file, or a folder with a [`CONFIG_FILE`], names; `None` of an index of one kind.
+pub fn parts(path: &Path) -> Result<Option<Vec<PathBuf>>, Error> {
+    Ok(Described::read(path)?.map(|described| described.indexes()))
 }
 
 fn manifest_kind(dir: &Path) -> Result<String, Error> {
@@ -74,18 +79,12 @@ fn manifest_kind(dir: &Path) -> Result<String, Error> {
 /// the same, as far as this machine is concerned: a server, the web and a reranker's model are named, not looked at.
 /// `path` is an index folder or a config file.
 pub fn identifying_files(path: &Path) -> Result<Vec<PathBuf>, Error> {
+    let Some(described) = Described::read(path)? else { return manifests(path) };
     let mut files = Vec::new();
-    if path.is_file() {
-        let text = std::fs::read_to_string(path).map_err(|error| crate::error::io_error(path, error))?;
-        files.push(path.to_owned());
-        let base = path.parent().unwrap_or(Path::new(""));
-        add_identifying_files(&RetrieverConfig::from_toml(&text)?, base, &mut files)?;
-    } else if let Some(config) = read_config(path)? {
-        files.push(path.join(CONFIG_FILE));
-        add_identifying_files(&config, path, &mut files)?;
-    } else {
-        files.extend(manifests(path)?);
+    for index in described.indexes() {
+        files.extend(manifests(&index)?);
     }
+    files.insert(0, described.file);
     Ok(files)
 }
 
@@ -96,13 +95,6 @@ fn manifests(dir: &Path) -> Result<Vec<PathBuf>, Error> {
         files.push(LateRetriever::index_dir(dir)?.join(MANIFEST));
     }
     Ok(files)
-}
-
-fn add_identifying_files(config: &RetrieverConfig, base: &Path, files: &mut Vec<PathBuf>) -> Result<(), Error> {
-    for index in config.indexes() {
-        files.extend(manifests(&base.join(index))?);
-    }
-    Ok(())
 }
 
 #[derive(Clone, Copy)]
@@ -159,11 +151,11 @@ impl Opening<'_> {
     }
 
     fn open_index(self, dir: &Path) -> Result<Box<dyn Retriever>, Error> {
-        if let Some(config) = read_config(dir)? {
-            return self.open(&config, dir);
+        if let Some(Described { config, base, .. }) = Described::read(dir)? {
+            return self.open(&config, &base);
         }
         let part = VectorPart { index: dir.to_owned(), ..VectorPart::default() };
-        Ok(match index_kind(dir)?.as_str() {
+        Ok(match manifest_kind(dir)?.as_str() {
             "dense" => Box::new(self.dense(&part, Path::new(""))?),
             "late" => Box::new(self.late(&part, Path::new(""))?),
             _ => Box::new(Bm25Index::open(dir)?),
@@ -234,19 +226,35 @@ impl Opening<'_> {
     }
 }
 
-/// What a folder's config file says, if it has one.
-fn read_config(dir: &Path) -> Result<Option<RetrieverConfig>, Error> {
-    use std::io::ErrorKind::{NotADirectory, NotFound};
-    let path = dir.join(CONFIG_FILE);
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => return Ok(None),
-        Err(error) => return Err(crate::error::io_error(&path, error)),
-    };
-    RetrieverConfig::from_toml(&text).map(Some).map_err(|error| match error {
-        Error::InvalidConfig { what, reason } => {
-            Error::InvalidConfig { what: format!("{}: {what}", path.display()), reason }
-        }
-        error => error,
-    })
+/// What a config file says.
+struct Described {
+    config: RetrieverConfig,
+    file: PathBuf,
+    /// Where its paths begin.
+    base: PathBuf,
+}
+
+impl Described {
+    /// Of a config file, or of the one in a folder; `None` of a folder without.
+    fn read(path: &Path) -> Result<Option<Self>, Error> {
+        use std::io::ErrorKind::{NotADirectory, NotFound};
+        let file = if path.is_file() { path.to_owned() } else { path.join(CONFIG_FILE) };
+        let text = match std::fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) if matches!(error.kind(), NotFound | NotADirectory) => return Ok(None),
+            Err(error) => return Err(crate::error::io_error(&file, error)),
+        };
+        let config = RetrieverConfig::from_toml(&text).map_err(|error| match error {
+            Error::InvalidConfig { what, reason } => {
+                Error::InvalidConfig { what: format!("{}: {what}", file.display()), reason }
+            }
+            error => error,
+        })?;
+        let base = file.parent().unwrap_or(Path::new("")).to_owned();
+        Ok(Some(Self { config, file, base }))
+    }
+
+    fn indexes(&self) -> Vec<PathBuf> {
+        self.config.indexes().into_iter().map(|index| self.base.join(index)).collect()
+    }
 }

@@ -5,7 +5,7 @@
 //! The weight stands in the numerator only, so a sample that explains the answer badly teaches less, not the same.
 //!
 //! Knows nothing of agents, questions or retrieval: it meets them in `train.jsonl`.
-use exsearch_kernels::Adamw;
+use exsearch_kernels::{Adamw, SplitMix64};
 use exsearch_model::decoder::{Adapter, BackwardWeights, Decoder, Gradients, LoraConfig};
 use exsearch_schema::Example;
 use serde::{Deserialize, Serialize};
@@ -373,17 +373,10 @@ impl Student<'_> {
 
 /// 0..count in an order that depends on the seed alone: Fisher-Yates over splitmix64.
 fn shuffled(count: usize, seed: u64) -> Vec<usize> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    };
+    let mut random = SplitMix64(seed);
     let mut order: Vec<usize> = (0..count).collect();
     for last in (1..count).rev() {
-        order.swap(last, (next() % (last as u64 + 1)) as usize);
+        order.swap(last, random.below(last as u64 + 1) as usize);
     }
     order
 }

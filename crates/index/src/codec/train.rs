@@ -5,7 +5,7 @@
 use super::assign::{Assigner, assign_flat, pack};
 use super::{Codec, Floats, Inner, normalize};
 use crate::IndexError;
-use exsearch_kernels::{ResidualTable, add, scale, sum_of_squares};
+use exsearch_kernels::{ResidualTable, SplitMix64, add, scale, sum_of_squares};
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -112,8 +112,8 @@ struct Grouped {
 
 fn cluster(training: &[f32], dim: usize, n_centroids: usize, config: &CodecConfig) -> Grouped {
     let n_training = training.len() / dim;
-    let mut random = SplitMix(config.seed);
-    let chosen = random.choose(n_training, n_centroids);
+    let mut random = SplitMix64(config.seed);
+    let chosen = choose(&mut random, n_training, n_centroids);
     let mut centroids = Vec::with_capacity(n_centroids * dim);
     for idx in &chosen {
         centroids.extend_from_slice(&training[*idx as usize * dim..][..dim]);
@@ -122,7 +122,7 @@ fn cluster(training: &[f32], dim: usize, n_centroids: usize, config: &CodecConfi
     let n_groups = (2.0 * (n_centroids as f64).sqrt()).log2().round().exp2() as usize;
     let n_groups = if n_centroids < 64 { 1 } else { n_groups };
     let mut centers: Vec<f32> = Vec::with_capacity(n_groups * dim);
-    for idx in random.choose(n_centroids, n_groups) {
+    for idx in choose(&mut random, n_centroids, n_groups) {
         centers.extend_from_slice(&centroids[idx as usize * dim..][..dim]);
     }
     let mut grouped = group(&centroids, centers, dim, 6);
@@ -269,26 +269,13 @@ fn best_levels(values: &[f32], n_levels: usize) -> Vec<f32> {
     levels
 }
 
-/// Steele, Lea and Flood's SplitMix64 (OOPSLA 2014).
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ x >> 31
+/// `count` different numbers below `n`, in no order: the beginning of a shuffle.
+fn choose(random: &mut SplitMix64, n: usize, count: usize) -> Vec<u32> {
+    let mut numbers: Vec<u32> = (0..n as u32).collect();
+    for idx in 0..count.min(n) {
+        let other = idx + random.below((n - idx) as u64) as usize;
+        numbers.swap(idx, other);
     }
-
-    /// `count` different numbers below `n`, in no order: the beginning of a shuffle.
-    fn choose(&mut self, n: usize, count: usize) -> Vec<u32> {
-        let mut numbers: Vec<u32> = (0..n as u32).collect();
-        for idx in 0..count.min(n) {
-            let other = idx + (self.next() % (n - idx) as u64) as usize;
-            numbers.swap(idx, other);
-        }
-        numbers.truncate(count);
-        numbers
-    }
+    numbers.truncate(count);
+    numbers
 }

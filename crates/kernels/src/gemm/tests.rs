@@ -1,5 +1,6 @@
 //! Products against the definition, and the promise that their bits do not depend on circumstances.
 use super::*;
+use crate::testing::{instruction_sets, values};
 use proptest::prelude::*;
 
 /// The definition, in the order that the kernels promise.
@@ -13,16 +14,6 @@ fn naive(a: &[f32], b: &[f32], c: &[f32], (m, k, n): (usize, usize, usize)) -> V
         }
     }
     out
-}
-
-fn values(count: usize, seed: u32) -> Vec<f32> {
-    (0..count as u32)
-        .map(|i| ((i.wrapping_mul(2654435761).wrapping_add(seed) >> 8) % 2001) as f32 / 1000.0 - 1.0)
-        .collect()
-}
-
-fn instruction_sets() -> Vec<Isa> {
-    [Isa::Portable, Isa::Avx2, Isa::Avx512].into_iter().filter(|&candidate| candidate <= isa()).collect()
 }
 
 proptest! {

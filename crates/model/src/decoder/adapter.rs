@@ -1,7 +1,7 @@
 //! LoRA adapters (arXiv 2106.09685): a low-rank pair beside some of a decoder's projections.
 use super::Projection;
 use crate::config::DecoderConfig;
-use exsearch_kernels::Panels;
+use exsearch_kernels::{Panels, SplitMix64};
 use serde::{Deserialize, Serialize};
 
 /// The shape of an adapter.
@@ -40,14 +40,14 @@ impl Default for LoraConfig {
 impl Adapter {
     /// A fresh adapter: A uniform within ±sqrt(1 / in) as PEFT initializes it (Kaiming with a = sqrt 5), B zero.
     pub fn new(lora: &LoraConfig, config: &DecoderConfig, seed: u64) -> Self {
-        let mut state = seed;
+        let mut random = SplitMix64(seed);
         let layers = (0..config.n_layers)
             .map(|_| {
                 Projection::ALL.map(|projection| {
                     let (k, n) = projection.sizes(config);
                     let bound = (1.0 / k as f64).sqrt();
                     let a: Vec<f32> =
-                        (0..k * lora.rank).map(|_| ((2.0 * uniform(&mut state) - 1.0) * bound) as f32).collect();
+                        (0..k * lora.rank).map(|_| ((2.0 * random.uniform() - 1.0) * bound) as f32).collect();
                     Some(LoraPair { a: Panels::from_rows(&a, k, lora.rank), b: Panels::zeros(lora.rank, n) })
                 })
             })
@@ -102,13 +102,4 @@ impl Adapter {
             })
             .flatten()
     }
-}
-
-/// A double in [0, 1): the upper bits of splitmix64.
-fn uniform(state: &mut u64) -> f64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
 }

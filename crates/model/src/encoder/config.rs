@@ -1,7 +1,7 @@
 //! config.json of a BERT checkpoint -> the shape of the encoder.
 //!
 //! Whatever would be computed otherwise than its authors meant is refused here.
-use crate::config::Fields;
+use crate::config::{Fields, bad_size};
 use crate::{ModelError, files};
 use serde_json::Value;
 use std::path::Path;
@@ -113,11 +113,8 @@ impl BertConfig {
             ("max_position_embeddings", self.max_position_embeddings),
             ("type_vocab_size", self.n_token_types),
         ];
-        for (name, size) in sizes {
-            // 2^30 is beyond any model and keeps every product of two of them within 64 bits.
-            if size == 0 || size > 1 << 30 {
-                return Err(fields.invalid(format!("{name} is {size}")));
-            }
+        if let Some(reason) = bad_size(&sizes) {
+            return Err(fields.invalid(reason));
         }
         if !self.hidden_size.is_multiple_of(self.n_heads) {
             let (h, n_heads) = (self.hidden_size, self.n_heads);

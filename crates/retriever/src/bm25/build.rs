@@ -7,8 +7,8 @@ use super::analysis::{ANALYZER, Fields, analyzer, document, schema};
 use super::manifest::{Bm25Config, Bm25Plan, FORMAT, FORMAT_VERSION, Manifest};
 use super::search::{Bm25Index, find_id};
 use crate::Error;
-use crate::error::{io_error, library_error};
-use crate::folder::{Built, Folder, Plan, Progress, SourceId, Target};
+use crate::error::library_error;
+use crate::folder::{Built, Folder, Progress, SourceId, Target};
 use crate::passages::SeenIds;
 use exsearch_schema::{Passage, PassageId};
 use std::path::Path;
@@ -32,24 +32,18 @@ where
 {
     check_config(config)?;
     let folder = Folder::new(target.dir, &FORMAT);
-    folder.refuse_foreign()?;
-    std::fs::create_dir_all(target.dir).map_err(|error| io_error(target.dir, error))?;
-    let lock = folder.lock()?;
+    let lock = folder.begin()?;
     let plan = Bm25Plan { format_version: FORMAT_VERSION, source: source.clone(), analysis: config.analysis.clone() };
-    if let Some(manifest) = finished(&folder, &plan, target.replace)? {
+    if let Some(manifest) =
+        folder.finished(&plan, target.replace, |_: &Manifest| Bm25Index::open(target.dir).map(drop))?
+    {
         return Ok(Built::AlreadyComplete(manifest));
     }
-    // Unreadable only when it is to be replaced. Which data it names is unknown then: all of it may be damaged.
-    let in_use = folder.manifest::<Manifest>().ok().flatten().map(|manifest| manifest.data);
-    let data = folder.choose_data(&plan, in_use.as_deref(), target.replace, opens)?;
+    let data = folder.choose_data::<Manifest>(&plan, target.replace, opens)?;
     let mut build = Build::open(&folder, data.clone(), config)?;
     if let Err(error) = build.add_all(passages, &mut progress) {
         drop(build);
-        if matches!(error, Error::DuplicateId { .. }) {
-            // No index of this corpus can be made, so there is nothing to continue.
-            folder.remove_data(&data)?;
-        }
-        return Err(error);
+        return Err(folder.keep_or_drop(&data, error));
     }
     progress(Progress::Merging);
     let manifest = build.finish(source, config)?;
@@ -73,23 +67,6 @@ fn check_config(config: &Bm25Config) -> Result<(), Error> {
         return refuse("commit_every", 0, "at least 1".to_owned());
     }
     Ok(())
-}
-
-/// The manifest of a complete index that makes this build needless. An index that differs, is damaged or of another
-/// format is an error unless it is to be replaced; one of another kind always is.
-fn finished(folder: &Folder, plan: &Bm25Plan, replace: bool) -> Result<Option<Manifest>, Error> {
-    let manifest = match folder.manifest::<Manifest>() {
-        Err(Error::Damaged { .. } | Error::FormatVersion { .. }) if replace => return Ok(None),
-        manifest => manifest?,
-    };
-    let Some(manifest) = manifest.filter(|_| !replace) else { return Ok(None) };
-    if let Some(reason) = Plan::difference(&manifest.plan(), plan) {
-        return Err(Error::OtherIndex { dir: folder.dir.clone(), reason });
-    }
-    // Notices damage, which "nothing to do" would hide.
-    Bm25Index::open(&folder.dir)?;
-    folder.remove_other_data(&manifest.data)?;
-    Ok(Some(manifest))
 }
 
 /// Whether an unfinished build can be continued.

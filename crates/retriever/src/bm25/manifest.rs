@@ -1,5 +1,5 @@
 //! What a BM25 index says of itself: how it was built, from what, and of which files it consists.
-use crate::folder::{Format, IndexFile, Plan, SourceId};
+use crate::folder::{Complete, Format, IndexFile, Plan, SourceId};
 use serde::{Deserialize, Serialize};
 
 /// Of the folder's layout and of what is stored in the index. Goes up with every incompatible change.
@@ -84,12 +84,18 @@ impl Plan for Bm25Plan {
     }
 }
 
-impl Manifest {
-    pub(crate) fn plan(&self) -> Bm25Plan {
-        Bm25Plan {
+impl Complete for Manifest {
+    type Plan = Bm25Plan;
+
+    fn plan(&self) -> Option<Bm25Plan> {
+        Some(Bm25Plan {
             format_version: self.format_version,
             source: self.source.clone(),
             analysis: self.config.analysis.clone(),
-        }
+        })
+    }
+
+    fn data(&self) -> &str {
+        &self.data
     }
 }

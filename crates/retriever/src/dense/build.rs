@@ -5,7 +5,7 @@ use super::vectors::{VectorWriter, Vectors};
 use super::{Built, ann};
 use crate::encode::{check_kind, encode_passages};
 use crate::files::{read_json, write_json};
-use crate::folder::{Folder, Plan, Progress, SourceId, Target};
+use crate::folder::{Folder, Progress, SourceId, Target};
 use crate::passages::PassageWriter;
 use crate::stream::{Pace, Sink, add_all, encode_error};
 use crate::{EncoderId, Error};
@@ -35,9 +35,7 @@ where
     check_config(config)?;
     check_kind(encoder, VectorKind::Single)?;
     let folder = Folder::new(target.dir, &FORMAT);
-    folder.refuse_foreign()?;
-    std::fs::create_dir_all(target.dir).map_err(|error| crate::error::io_error(target.dir, error))?;
-    let lock = folder.lock()?;
+    let lock = folder.begin()?;
     let plan = DensePlan {
         format_version: FORMAT_VERSION,
         source: source.clone(),
@@ -45,22 +43,19 @@ where
         precision: config.precision,
         exact_up_to: config.exact_up_to,
     };
-    if let Some(manifest) = finished(&folder, &plan, target.replace)? {
+    if let Some(manifest) =
+        folder.finished(&plan, target.replace, |manifest| Data::open(&folder, manifest).map(drop))?
+    {
         return Ok(Built::AlreadyComplete(manifest));
     }
-    let in_use = folder.manifest::<Manifest>().ok().flatten().map(|manifest| manifest.data);
-    let data = folder.choose_data(&plan, in_use.as_deref(), target.replace, |data| mark(data).is_ok())?;
+    let data = folder.choose_data::<Manifest>(&plan, target.replace, |data| mark(data).is_ok())?;
     let mut build = Build::open(&folder, &data, encoder, config)?;
     let pace = Pace { batch: config.batch, commit_every: config.commit_every };
     let n_passages = match add_all(&mut build, target.dir, passages, pace, &mut progress) {
         Ok(n_passages) => n_passages,
         Err(error) => {
             drop(build);
-            if matches!(error, Error::DuplicateId { .. }) {
-                // No index of this corpus can be made, so there is nothing to continue.
-                folder.remove_data(&data)?;
-            }
-            return Err(error);
+            return Err(folder.keep_or_drop(&data, error));
         }
     };
     progress(Progress::Merging);
@@ -81,23 +76,6 @@ fn check_config(config: &DenseConfig) -> Result<(), Error> {
         return refuse("commit_every", "it must be at least 1");
     }
     Ok(())
-}
-
-/// The manifest of a complete index that makes this build needless. An index that differs, is damaged or of another
-/// format is an error unless it is to be replaced; one of another kind always is.
-fn finished(folder: &Folder, plan: &DensePlan, replace: bool) -> Result<Option<Manifest>, Error> {
-    let manifest = match folder.manifest::<Manifest>() {
-        Err(Error::Damaged { .. } | Error::FormatVersion { .. }) if replace => return Ok(None),
-        manifest => manifest?,
-    };
-    let Some(manifest) = manifest.filter(|_| !replace) else { return Ok(None) };
-    if let Some(reason) = manifest.plan().difference(plan) {
-        return Err(Error::OtherIndex { dir: folder.dir.clone(), reason });
-    }
-    // Notices damage, which "nothing to do" would hide.
-    Data::open(folder, &manifest)?;
-    folder.remove_other_data(&manifest.data)?;
-    Ok(Some(manifest))
 }
 
 /// How far an unfinished build is.

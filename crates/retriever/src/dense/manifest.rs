@@ -1,6 +1,6 @@
 //! What a dense index says of itself: its encoder, its source, how it was built, and its files.
 use crate::EncoderId;
-use crate::folder::{Format, IndexFile, Plan, SourceId};
+use crate::folder::{Complete, Format, IndexFile, Plan, SourceId};
 use crate::passages::{PassageMark, PassageSegment};
 use serde::{Deserialize, Serialize};
 
@@ -115,14 +115,20 @@ impl Plan for DensePlan {
     }
 }
 
-impl Manifest {
-    pub(crate) fn plan(&self) -> DensePlan {
-        DensePlan {
+impl Complete for Manifest {
+    type Plan = DensePlan;
+
+    fn plan(&self) -> Option<DensePlan> {
+        Some(DensePlan {
             format_version: self.format_version,
             source: self.source.clone(),
             encoder: self.encoder.clone(),
             precision: self.config.precision,
             exact_up_to: self.config.exact_up_to,
-        }
+        })
+    }
+
+    fn data(&self) -> &str {
+        &self.data
     }
 }

@@ -5,8 +5,7 @@ use super::search::Opened;
 use super::writer::{INDEX, SegmentWriter, read_mark};
 use super::{Built, Step};
 use crate::encode::check_kind;
-use crate::error::io_error;
-use crate::folder::{Folder, Plan, SourceId, Target};
+use crate::folder::{Folder, SourceId, Target};
 use crate::passages::{PassageSegment, PassageWriter};
 use crate::stream::{Pace, add_all};
 use crate::{EncoderId, Error};
@@ -35,20 +34,19 @@ where
     config.check()?;
     check_kind(encoder, VectorKind::PerToken)?;
     let folder = Folder::new(target.dir, &FORMAT);
-    folder.refuse_foreign()?;
-    std::fs::create_dir_all(target.dir).map_err(|error| io_error(target.dir, error))?;
-    let lock = folder.lock()?;
+    let lock = folder.begin()?;
     let plan = LatePlan {
         format_version: FORMAT_VERSION,
         source: source.clone(),
         encoder: EncoderId::new(encoder_path, encoder),
         config: config.clone(),
     };
-    if let Some(manifest) = finished(&folder, &plan, target.replace)? {
+    if let Some(manifest) =
+        folder.finished(&plan, target.replace, |manifest| Opened::open(&folder, manifest).map(drop))?
+    {
         return Ok(Built::AlreadyComplete(manifest));
     }
-    let in_use = folder.manifest::<Manifest>().ok().flatten().map(|manifest| manifest.data);
-    let data = folder.choose_data(&plan, in_use.as_deref(), target.replace, |data| read_mark(data).is_ok())?;
+    let data = folder.choose_data::<Manifest>(&plan, target.replace, |data| read_mark(data).is_ok())?;
     let path = folder.data(&data);
     let mut open_corpus = || corpus().map_err(|error| Error::Source { number: 1, source: error.into() });
     let passages = match segment_with_vectors(&path)? {
@@ -60,11 +58,7 @@ where
             let adding = &mut |step| progress(Step::Adding(step));
             if let Err(error) = add_all(&mut writer, target.dir, open_corpus()?, pace, adding) {
                 drop(writer);
-                if matches!(error, Error::DuplicateId { .. }) {
-                    // No index of this corpus can be made, so there is nothing to continue.
-                    folder.remove_data(&data)?;
-                }
-                return Err(error);
+                return Err(folder.keep_or_drop(&data, error));
             }
             progress(Step::Adding(crate::Progress::Merging));
             let (segment, index) = writer.finish()?;
@@ -85,23 +79,6 @@ where
     folder.remove_other_data(&manifest.data)?;
     drop(lock);
     Ok(Built::Completed(manifest))
-}
-
-/// The manifest of a complete index that makes this build needless. An index that differs, is damaged or of another
-/// format is an error unless it is to be replaced; one of another kind always is.
-fn finished(folder: &Folder, plan: &LatePlan, replace: bool) -> Result<Option<Manifest>, Error> {
-    let manifest = match folder.manifest::<Manifest>() {
-        Err(Error::Damaged { .. } | Error::FormatVersion { .. }) if replace => return Ok(None),
-        manifest => manifest?,
-    };
-    let Some(manifest) = manifest.filter(|_| !replace) else { return Ok(None) };
-    if let Some(reason) = manifest.plan().and_then(|built| built.difference(plan)) {
-        return Err(Error::OtherIndex { dir: folder.dir.clone(), reason });
-    }
-    // Notices damage, which "nothing to do" would hide.
-    Opened::open(folder, &manifest)?;
-    folder.remove_other_data(&manifest.data)?;
-    Ok(Some(manifest))
 }
 
 /// The writer of the vectors: that of an unfinished build, or a new one with a codec trained on a sample of the corpus.

@@ -1,5 +1,5 @@
 //! What a late-interaction index says of itself: its encoder, its corpora, and how it is built.
-use crate::folder::{Format, Plan, SourceId};
+use crate::folder::{Complete, Format, Plan, SourceId};
 use crate::passages::{PassageMark, PassageSegment};
 use crate::{EncoderId, Error};
 use exsearch_index::{CodecConfig, WriterConfig};
@@ -116,14 +116,22 @@ impl Manifest {
     pub fn n_added(&self) -> u64 {
         self.passages.iter().map(|segment| u64::from(segment.n_passages)).sum()
     }
+}
+
+impl Complete for Manifest {
+    type Plan = LatePlan;
 
     /// What it was first built from, and how.
-    pub(crate) fn plan(&self) -> Option<LatePlan> {
+    fn plan(&self) -> Option<LatePlan> {
         Some(LatePlan {
             format_version: self.format_version,
             source: self.sources.first()?.clone(),
             encoder: self.encoder.clone(),
             config: self.config.clone(),
         })
+    }
+
+    fn data(&self) -> &str {
+        &self.data
     }
 }

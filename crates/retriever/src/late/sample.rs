@@ -4,6 +4,7 @@ use super::manifest::LateConfig;
 use crate::Error;
 use crate::encode::encode_passages;
 use crate::stream::encode_error;
+use exsearch_kernels::SplitMix64;
 use exsearch_schema::{Embedding, Encoder, Passage};
 use std::collections::HashMap;
 
@@ -64,7 +65,7 @@ fn draw<E>(corpus: impl IntoIterator<Item = Result<Passage, E>>, seed: u64) -> R
 where
     E: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let mut random = Random(seed);
+    let mut random = SplitMix64(seed);
     let mut drawn: Vec<(u64, Passage)> = Vec::new();
     let mut n_passages = 0;
     for passage in corpus {
@@ -81,20 +82,6 @@ where
         }
     }
     Ok((drawn, n_passages))
-}
-
-/// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
-struct Random(u64);
-
-impl Random {
-    /// A number below `n`. The bias of taking a remainder is below n / 2^64.
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % n
-    }
 }
 
 #[cfg(test)]

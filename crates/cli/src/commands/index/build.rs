@@ -126,7 +126,7 @@ fn hybrid() -> RetrieverConfig {
         k: RRF_K,
         parts: vec![
             part(RetrieverConfig::Bm25(Bm25Part { index: "bm25".into() })),
-            part(RetrieverConfig::Dense(VectorPart::new("dense"))),
+            part(RetrieverConfig::Dense(VectorPart { index: "dense".into(), ..VectorPart::default() })),
         ],
     })
 }

@@ -5,11 +5,11 @@ use crate::output::{Output, bytes, thousands};
 use crate::retriever::Machine;
 use anyhow::{Context, bail};
 use exsearch_corpus::BadLines;
-use exsearch_index::SearchOptions;
+use exsearch_index::{LateIndex, SearchOptions};
 use exsearch_retriever::bm25::Bm25Index;
 use exsearch_retriever::dense::DenseIndex;
 use exsearch_retriever::late::{self, LateConfig, LateRetriever};
-use exsearch_retriever::{Built, CONFIG_FILE, Resolver, RetrieverConfig, index_kind};
+use exsearch_retriever::{Built, Resolver, index_kind, parts};
 use exsearch_schema::{Encoder, PassageId, VectorKind};
 use serde_json::{Value, json};
 use std::io::BufRead;
@@ -135,11 +135,6 @@ fn encoder(path: &str, kind: VectorKind) -> anyhow::Result<Arc<dyn Encoder>> {
     Machine.encoder(Path::new(path), kind).map_err(|error| anyhow::anyhow!("the index's encoder: {error}"))
 }
 
-fn open_late(dir: &Path) -> anyhow::Result<LateRetriever> {
-    let encoder = encoder(&LateRetriever::read_manifest(dir)?.encoder.path, VectorKind::PerToken)?;
-    Ok(LateRetriever::open(dir, encoder, SearchOptions::default())?)
-}
-
 /// What an index says of itself; of several parts, each.
 fn info(dir: &Path) -> anyhow::Result<Value> {
     let kind = index_kind(dir)?;
@@ -153,7 +148,7 @@ fn info(dir: &Path) -> anyhow::Result<Value> {
     info["kind"] = json!(kind);
     info["n_bytes"] = json!(folder_bytes(dir));
     if kind == "late" {
-        let late = open_late(dir)?.info();
+        let late = LateIndex::open(&LateRetriever::index_dir(dir)?)?.info();
         info["vectors"] = json!({
             "dim": late.dim,
             "bits": late.bits,
@@ -179,22 +174,14 @@ fn verify(dir: &Path) -> anyhow::Result<()> {
         return parts.iter().try_for_each(|part| verify(part));
     }
     match index_kind(dir)?.as_str() {
-        "late" => Ok(open_late(dir)?.verify()?),
+        "late" => {
+            let encoder = encoder(&LateRetriever::read_manifest(dir)?.encoder.path, VectorKind::PerToken)?;
+            Ok(LateRetriever::open(dir, encoder, SearchOptions::default())?.verify()?)
+        }
         "dense" => {
             let encoder = encoder(&DenseIndex::read_manifest(dir)?.encoder.path, VectorKind::Single)?;
             Ok(DenseIndex::open(dir, encoder)?.verify()?)
         }
         _ => Ok(Bm25Index::open(dir)?.verify()?),
     }
-}
-
-/// The index folders that a folder's retriever file names, if it has one.
-fn parts(dir: &Path) -> anyhow::Result<Option<Vec<PathBuf>>> {
-    let path = dir.join(CONFIG_FILE);
-    if !path.is_file() {
-        return Ok(None);
-    }
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let config = RetrieverConfig::from_toml(&text).with_context(|| path.display().to_string())?;
-    Ok(Some(config.indexes().into_iter().map(|index| dir.join(index)).collect()))
 }
