@@ -1,31 +1,36 @@
-//! Text encoders on CPU: a folder with a BERT checkpoint -> an [`Encoder`] of the seam crate.
+//! Text encoders on CPU: a folder with a BERT checkpoint -> an [`Encoder`] or a
+//! [`CrossEncoder`](exsearch_schema::CrossEncoder) of the seam crate.
 //!
-//! Three layouts are known: ColBERT's (artifact.metadata), sentence-transformers' (modules.json) and a plain BERT
-//! (config.json alone). What a folder asks for and cannot be computed faithfully is refused with its name. Numbers do not
+//! Three layouts of encoders are known: ColBERT's (artifact.metadata), sentence-transformers' (modules.json) and a plain BERT
+//! (config.json alone); one of cross-encoders, a BERT for sequence classification. What a folder asks for and cannot be computed faithfully is refused with its name. Numbers do not
 //! depend on the batch, the threads or the instruction set.
 mod attention;
 mod bert;
 mod colbert;
 mod config;
+mod cross_encoder;
 mod hash;
+mod packs;
 mod sentence;
 mod text_encoder;
 mod tokens;
 
 pub use config::{Activation, BertConfig, KNOWN_MODEL_TYPES};
+pub use cross_encoder::open_cross_encoder;
 
 use crate::ModelError;
 use crate::weights::Weights;
 use bert::Bert;
 use colbert::{ColbertSettings, is_colbert};
+use cross_encoder::is_cross_encoder;
 use exsearch_kernels::Panels;
 use exsearch_schema::{Encoder, VectorKind};
 use hash::ContentHash;
+use packs::PackedBert;
 use sentence::SentenceSettings;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use text_encoder::{Head, TextEncoder, TextForm};
 use tokens::BertTokenizer;
 
@@ -49,6 +54,14 @@ pub struct EncoderConfig {
     pub threads: Option<usize>,
 }
 
+/// Errors unless the folder opens as what its config.json says it is, an encoder or a cross-encoder.
+pub(crate) fn check_folder(dir: &Path) -> Result<(), ModelError> {
+    match is_cross_encoder(dir) {
+        true => open_cross_encoder(dir).map(drop),
+        false => open_encoder(dir, None, &EncoderConfig::default()).map(drop),
+    }
+}
+
 /// Opens the encoder of a folder. `kind` chooses between one vector a text and one a token where the checkpoint can do
 /// both; unset, ColBERT gives one a token and all others one a text.
 ///
@@ -66,6 +79,11 @@ pub fn open_encoder(
             return Err(invalid("a ColBERT checkpoint gives vectors of tokens, not one vector a text".to_owned()));
         }
         Recipe::of_colbert(dir)?
+    } else if is_cross_encoder(dir) {
+        return Err(invalid(
+            "it is a cross-encoder, which scores a query and a passage together and gives no vectors; it can rerank"
+                .to_owned(),
+        ));
     } else {
         Recipe::of_sentences(dir, kind.unwrap_or(VectorKind::Single))?
     };
@@ -187,18 +205,14 @@ impl Recipe {
             }
         };
         let bert = Bert::load(&weights, self.bert, &mut hash)?;
-        let pool = threads.map(|n| rayon::ThreadPoolBuilder::new().num_threads(n).build()).transpose();
-        let pool = pool.map_err(|error| ModelError::Threads { reason: error.to_string() })?;
         Ok(TextEncoder {
-            bert,
+            bert: PackedBert::new(bert, threads)?,
             tokenizer: self.tokenizer,
             query: self.query,
             passage: self.passage,
             head: self.head,
             projection,
             fingerprint: hash.finish(),
-            pool,
-            workspaces: Mutex::new(Vec::new()),
         })
     }
 }
