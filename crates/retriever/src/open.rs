@@ -226,10 +226,10 @@ impl Opening<'_> {
     }
 }
 
-/// A model that a config names: a folder, its path beginning at `base`; else the name alone, for the resolver to know.
+/// A model that a config names: a folder or file, its path beginning at `base`; else the name alone, for the resolver to know.
 fn find(model: &Path, base: &Path) -> PathBuf {
-    let folder = base.join(model);
-    if folder.is_dir() { folder } else { model.to_owned() }
+    let beside = base.join(model);
+    if beside.exists() { beside } else { model.to_owned() }
 }
 
 /// What a config file says.

@@ -144,6 +144,15 @@ fn a_cross_encoder_reranks_by_folder_or_by_name() {
         .failed(&["it is a cross-encoder", "it can rerank"]);
 }
 
+#[cfg(not(feature = "ort"))]
+#[test]
+fn an_onnx_encoder_needs_a_feature_of_the_build() {
+    let folder = folder();
+    let onnx = encoder("sentence/onnx/model_quantized.onnx");
+    run("index {} --out {} --kind dense --encoder {}", &[&SMALL.passages(), &folder.path().join("index"), &onnx])
+        .failed(&["model_quantized.onnx cannot be run", "--features ort"]);
+}
+
 #[test]
 fn a_file_describes_a_retriever() {
     let folder = folder();

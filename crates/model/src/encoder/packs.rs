@@ -22,9 +22,7 @@ const PACK_TOKENS: usize = 256;
 impl PackedBert {
     /// Without `threads` it uses those of the calling rayon pool.
     pub(super) fn new(bert: Bert, threads: Option<usize>) -> Result<Self, ModelError> {
-        let pool = threads.map(|n| rayon::ThreadPoolBuilder::new().num_threads(n).build()).transpose();
-        let pool = pool.map_err(|error| ModelError::Threads { reason: error.to_string() })?;
-        Ok(Self { bert, pool, workspaces: Mutex::new(Vec::new()) })
+        Ok(Self { bert, pool: own_threads(threads)?, workspaces: Mutex::new(Vec::new()) })
     }
 
     pub(super) fn hidden_size(&self) -> usize {
@@ -90,6 +88,12 @@ impl PackedBert {
         kept().push(workspace);
         results
     }
+}
+
+/// A pool of so many threads, if any are asked for.
+pub(super) fn own_threads(threads: Option<usize>) -> Result<Option<rayon::ThreadPool>, ModelError> {
+    let pool = threads.map(|n| rayon::ThreadPoolBuilder::new().num_threads(n).build()).transpose();
+    pool.map_err(|error| ModelError::Threads { reason: error.to_string() })
 }
 
 /// The texts in packs, the longest first, so that no thread is left with a long one at the end.

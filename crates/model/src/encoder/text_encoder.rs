@@ -1,8 +1,8 @@
-//! Texts -> vectors: token ids by role, BERT, then one vector a text or one a token, of length 1.
+//! Texts -> vectors: token ids by role, hidden states, then one vector a text or one a token, of length 1.
 //!
 //! Knows nothing of how checkpoints lie on disk: `sentence` and `colbert` fill in what it is made of.
+use super::backbone::Backbone;
 use super::bert::TokenIds;
-use super::packs::PackedBert;
 use super::tokens::BertTokenizer;
 use crate::ModelError;
 use exsearch_kernels::{MatMut, MatRef, Operand, Panels, add, matmul_serial, scale, sum_of_squares};
@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 /// A BERT checkpoint with what turns its hidden states into vectors.
 pub(super) struct TextEncoder {
-    pub(super) bert: PackedBert,
+    pub(super) backbone: Backbone,
     pub(super) tokenizer: BertTokenizer,
     pub(super) query: TextForm,
     pub(super) passage: TextForm,
@@ -94,7 +94,7 @@ impl TextForm {
 
 impl Encoder for TextEncoder {
     fn dim(&self) -> usize {
-        self.projection.as_ref().map_or(self.bert.hidden_size(), Panels::n)
+        self.projection.as_ref().map_or(self.backbone.hidden_size(), Panels::n)
     }
 
     fn kind(&self) -> VectorKind {
@@ -114,7 +114,7 @@ impl Encoder for TextEncoder {
             TextRole::Passage => &self.passage,
         };
         let tokenize = |text: &str| form.ids(text, &self.tokenizer);
-        let embeddings = self.bert.run(texts, tokenize, |ids, hidden| self.embedding(hidden, &ids.ids, form));
+        let embeddings = self.backbone.run(texts, tokenize, |ids, hidden| self.embedding(hidden, &ids.ids, form));
         embeddings.map_err(|error| EncodeError(error.to_string()))
     }
 }
@@ -122,7 +122,7 @@ impl Encoder for TextEncoder {
 impl TextEncoder {
     /// The embedding of a text by its hidden states `[n, h]`.
     fn embedding(&self, hidden: &[f32], ids: &[u32], form: &TextForm) -> Embedding {
-        let h = self.bert.hidden_size();
+        let h = self.backbone.hidden_size();
         let mut values = match self.head {
             Head::Pooled(pooling) => pooling.apply(hidden, h),
             Head::PerToken => {

@@ -3,10 +3,12 @@
 Made on one CPU thread with torch 2.15.0 and
     python make_encoders.py sentence    transformers 5.23.0, sentence-transformers 6.2.0
     python make_encoders.py cross       transformers 5.23.0, sentence-transformers 6.2.0
+    python make_encoders.py onnx        transformers 5.23.0, onnx 1.23.2, onnxruntime 1.31.1
     python make_encoders.py colbert     transformers 4.57.6, colbert-ai 0.2.22 (which does not work with transformers 5)
 which write beside this script
   sentence/   a checkpoint as sentence-transformers saves it: mean pooling, prompts for both roles, 24 tokens at most
   cross/      a checkpoint as sentence-transformers saves a cross-encoder: BERT with a classifier of one label, 32 tokens at most
+  sentence/onnx/  the checkpoint of sentence/, which must be there, as ONNX in f32 and quantized to int8
   colbert/    a checkpoint as colbert-ai saves it: BERT with a head and artifact.metadata (without the settings of training)
 
 sentence/golden.json: `texts`, and of each its vector as a `query` and as a `passage`, both with prompts, and without a prompt
@@ -48,7 +50,7 @@ def main():
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(0)
-    {"sentence": sentence, "cross": cross, "colbert": colbert}[sys.argv[1]](HERE / sys.argv[1])
+    {"sentence": sentence, "cross": cross, "onnx": onnx, "colbert": colbert}[sys.argv[1]](HERE / sys.argv[1])
 
 
 def tokenizer(folder):
@@ -123,6 +125,30 @@ def cross(folder):
             golden["logits"].append(rounded([bert(**pair).logits[0, 0] for pair in pairs]))
     model.save(str(folder), create_model_card=False)
     (folder / "golden.json").write_text(json.dumps(golden) + "\n")
+
+
+def onnx(_):
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    source, folder = HERE / "sentence", HERE / "sentence" / "onnx"
+    folder.mkdir(exist_ok=True)
+    bert = BertModel.from_pretrained(source, add_pooling_layer=False, attn_implementation="eager").eval()
+
+    class Hidden(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bert = bert
+
+        def forward(self, input_ids, attention_mask, token_type_ids):
+            return self.bert(input_ids, attention_mask, token_type_ids).last_hidden_state
+
+    names = ["input_ids", "attention_mask", "token_type_ids"]
+    example = tuple(torch.ones(2, 16, dtype=torch.long) for _ in names)
+    axes = {name: {0: "batch", 1: "length"} for name in [*names, "last_hidden_state"]}
+    path = folder / "model.onnx"
+    torch.onnx.export(Hidden(), example, str(path), input_names=names, output_names=["last_hidden_state"], dynamic_axes=axes,
+                      dynamo=False, opset_version=17)
+    quantize_dynamic(str(path), str(folder / "model_quantized.onnx"), weight_type=QuantType.QInt8)
 
 
 def colbert(folder):
