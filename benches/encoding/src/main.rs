@@ -3,8 +3,10 @@
 //!
 //!     exsearch-bench-encoding MODEL PASSAGES.tsv N THREADS REPEATS    one JSON line
 //!
-//! N passages, spread over the file, are encoded as `title | text`, tokenization included. Their vectors' first numbers are
-//! printed too, so that both sides are seen to do the same work.
+//! With the feature `ort` MODEL may be an ONNX file, run by the library of ORT_DYLIB_PATH.
+//!
+//! N passages, spread over the file, are encoded as `title | text`, tokenization included. Their vectors are printed too, so
+//! that both sides are seen to do the same work.
 use exsearch_model::encoder::{EncoderConfig, open_encoder};
 use exsearch_schema::TextRole;
 use serde_json::json;
@@ -20,19 +22,25 @@ fn main() -> Result<(), Box<dyn Error>> {
     let texts = spread(&std::fs::read_to_string(passages)?, n.parse()?);
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let config = EncoderConfig { threads: Some(threads.parse()?), ..EncoderConfig::default() };
+    #[cfg(feature = "ort")]
+    if let Some(library) = std::env::var_os("ORT_DYLIB_PATH") {
+        exsearch_model::encoder::load_onnxruntime(Path::new(&library))?;
+    }
+    let file = Path::new(model).file_name().unwrap_or_default().to_string_lossy();
+    let side = if file.ends_with(".onnx") { format!("ours, {file}") } else { "ours".to_owned() };
     let encoder = open_encoder(Path::new(model), None, &config)?;
     encoder.encode(&texts[..texts.len().min(8)], TextRole::Passage)?;
-    let (mut cpu_secs, mut wall_secs, mut heads) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut cpu_secs, mut wall_secs, mut vectors) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..repeats.parse()? {
         let (start, cpu) = (Instant::now(), process_cpu_secs()?);
         let embeddings = encoder.encode(&texts, TextRole::Passage)?;
         cpu_secs.push(process_cpu_secs()? - cpu);
         wall_secs.push(start.elapsed().as_secs_f64());
-        heads = embeddings.iter().map(|embedding| embedding.values[..4].to_vec()).collect();
+        vectors = embeddings.into_iter().map(|embedding| embedding.values).collect();
     }
     let line = json!({
-        "side": "ours", "threads": threads, "n_passages": texts.len(), "cpu_secs": cpu_secs, "wall_secs": wall_secs,
-        "heads": heads,
+        "side": side, "threads": threads, "n_passages": texts.len(), "cpu_secs": cpu_secs, "wall_secs": wall_secs,
+        "vectors": vectors,
     });
     println!("{line}");
     Ok(())

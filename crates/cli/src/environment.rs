@@ -32,6 +32,12 @@ pub(crate) fn named(name: &str) -> Option<String> {
     text(name)
 }
 
+/// The shared library of onnxruntime: `ORT_DYLIB_PATH`, as the crate ort names it.
+#[cfg(feature = "ort")]
+pub(crate) fn onnxruntime() -> Option<PathBuf> {
+    text("ORT_DYLIB_PATH").map(PathBuf::from)
+}
+
 /// Whether nothing is to be downloaded: `HF_HUB_OFFLINE`.
 pub(crate) fn is_offline() -> bool {
     text("HF_HUB_OFFLINE").is_some_and(|value| !matches!(value.as_str(), "0" | "false" | "no" | "off"))

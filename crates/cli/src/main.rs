@@ -4,6 +4,7 @@
 //! alone prints (`output`, `progress`) and reads environment variables (`environment`).
 mod commands;
 mod environment;
+mod models;
 mod output;
 mod progress;
 mod retriever;

@@ -63,6 +63,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("tokenizers", &["model"]),
     ("safetensors", &["model"]),
     ("minijinja", &["model"]),
+    ("ort", &["model"]),
     ("ureq", &["model", "retriever"]),
     ("axum", &["server"]),
     ("hyper", &["server"]),

@@ -215,6 +215,14 @@ pub enum ModelError {
         /// Its last words.
         reason: String,
     },
+    /// An ONNX model cannot be run.
+    #[error("{} cannot be run: {reason}", path.display())]
+    Onnx {
+        /// The ONNX file, or the library that should run it.
+        path: PathBuf,
+        /// Why, and what to do.
+        reason: String,
+    },
     /// The system gave no threads.
     #[error("cannot start threads: {reason}")]
     Threads {

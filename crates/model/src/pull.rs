@@ -217,7 +217,7 @@ fn start_over_unless_from(partial: &Path, origin: &str) -> Result<PathBuf, Model
     Ok(marker)
 }
 
-/// Whether config.json names a text encoder, and not a decoder.
+/// Whether config.json names a text encoder or a cross-encoder, and not a decoder.
 fn is_encoder(folder: &Path) -> bool {
     let config = files::read_json(&folder.join("config.json")).unwrap_or_default();
     config["model_type"].as_str().is_some_and(|model_type| KNOWN_MODEL_TYPES.contains(&model_type))
@@ -227,7 +227,7 @@ fn is_encoder(folder: &Path) -> bool {
 /// enough to be loaded.
 fn check_folder(folder: &Path) -> Result<(), ModelError> {
     if is_encoder(folder) {
-        return encoder::open_encoder(folder, None, &encoder::EncoderConfig::default()).map(|_| ());
+        return encoder::check_folder(folder);
     }
     let config = DecoderConfig::open(folder)?;
     Tokenizer::open(folder)?;

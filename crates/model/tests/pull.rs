@@ -225,6 +225,22 @@ fn a_text_encoder_is_pulled_with_its_modules() {
 }
 
 #[test]
+fn a_cross_encoder_is_pulled_and_checked_as_one() {
+    let names = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
+    let read = |name: &'static str| (name, std::fs::read(golden("cross").join(name)).expect("it is there"));
+    let hub = FakeHub::serve(names.into_iter().map(read).collect(), Faults::default());
+    let dest = tempfile::tempdir().expect("a folder");
+    let folder = try_pull(&hub, dest.path()).expect("it can be pulled");
+    assert!(exsearch_model::encoder::open_cross_encoder(&folder).is_ok());
+    let config = std::fs::read_to_string(folder.join("config.json")).expect("it is there");
+    std::fs::write(folder.join("config.json"), config.replace("\"type_vocab_size\": 2", "\"type_vocab_size\": 1"))
+        .expect("written");
+    let error = pull(folder.to_str().expect("a text"), dest.path(), &hub.options(), &mut |_| {});
+    let error = error.expect_err("pairs need two types").to_string();
+    assert!(error.contains("cannot tell a query from a passage"), "{error}");
+}
+
+#[test]
 fn a_cut_download_goes_on_where_it_stopped() {
     let faults = Faults { cut_weights: Some((100_000, 2)), ..Faults::default() };
     let (hub, dest) = (FakeHub::start(faults), tempfile::tempdir().expect("a folder"));

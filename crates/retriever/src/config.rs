@@ -8,6 +8,8 @@
 //! weight = 1.0
 //! retriever = { kind = "dense", index = "dense" }
 //! ```
+//!
+//! Models are named by their folders or, where the program knows them, by the names under which they were pulled.
 use crate::cache::CacheLimits;
 use crate::files::write_whole;
 use crate::http::HttpConfig;
@@ -54,7 +56,7 @@ pub struct Bm25Part {
 pub struct VectorPart {
     /// The index folder.
     pub index: PathBuf,
-    /// The encoder's folder; without it, the one that the index names.
+    /// The encoder's folder, or its name where it was pulled; without it, the one that the index names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder: Option<PathBuf>,
     /// Lists that are read: the more, the slower and the more exact. Of a dense index, only a large one has lists.
@@ -94,7 +96,7 @@ pub struct HybridPartConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RerankConfig {
-    /// The folder of the encoder or cross-encoder.
+    /// The folder of the encoder or cross-encoder, or its name where it was pulled.
     pub encoder: PathBuf,
     /// How the encoder scores.
     #[serde(default)]
@@ -116,7 +118,7 @@ pub enum RerankScorer {
     /// Late interaction: MaxSim over vectors of tokens.
     #[default]
     MaxSim,
-    /// A model that reads query and passage together.
+    /// A model that reads query and passage together: BERT with a classifier of one label.
     CrossEncoder,
 }
 

@@ -34,6 +34,6 @@ pub use http::HttpConfig;
 pub use hybrid::{Hybrid, HybridPart, RRF_K};
 pub use open::{CONFIG_FILE, ResolveError, Resolver, identifying_files, index_kind, open, open_index, parts};
 pub use remote::{Protocol, Remote};
-pub use rerank::{CrossEncoder, Rerank};
+pub use rerank::Rerank;
 pub use secret::Secret;
 pub use web::{Provider, WebLimits, WebSearch};

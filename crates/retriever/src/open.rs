@@ -7,11 +7,11 @@ use crate::folder::{MANIFEST, read_manifest};
 use crate::hybrid::{Hybrid, HybridPart};
 use crate::late::LateRetriever;
 use crate::remote::Remote;
-use crate::rerank::{CrossEncoder, Rerank};
+use crate::rerank::Rerank;
 use crate::web::{WebLimits, WebSearch};
 use crate::{EncoderId, Error, Secret};
 use exsearch_index::SearchOptions;
-use exsearch_schema::{Encoder, Retriever, VectorKind};
+use exsearch_schema::{CrossEncoder, Encoder, Retriever, VectorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,12 +23,12 @@ pub type ResolveError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What a retriever needs and this crate does not make: models, and variables of the environment.
 pub trait Resolver {
-    /// The encoder in a folder, as one that gives vectors of the kind: some can give both.
-    fn encoder(&self, dir: &Path, kind: VectorKind) -> Result<Arc<dyn Encoder>, ResolveError>;
+    /// The encoder in a folder or of a name, as one that gives vectors of the kind: some can give both.
+    fn encoder(&self, model: &Path, kind: VectorKind) -> Result<Arc<dyn Encoder>, ResolveError>;
 
-    /// The cross-encoder in a folder.
-    fn cross_encoder(&self, dir: &Path) -> Result<Arc<dyn CrossEncoder>, ResolveError> {
-        Err(format!("no cross-encoder can be opened here: {}", dir.display()).into())
+    /// The cross-encoder in a folder or of a name.
+    fn cross_encoder(&self, model: &Path) -> Result<Arc<dyn CrossEncoder>, ResolveError> {
+        Err(format!("no cross-encoder can be opened here: {}", model.display()).into())
     }
 
     /// The value of an environment variable, if it is set.
@@ -119,18 +119,17 @@ impl Opening<'_> {
             }
             RetrieverConfig::Rerank(config) => {
                 let candidates = self.open(&config.retriever, base)?;
-                let dir = base.join(&config.encoder);
                 match config.scorer {
                     RerankScorer::MaxSim => Box::new(Rerank::late(
                         candidates,
                         config.depth,
-                        self.encoder(&dir, VectorKind::PerToken)?,
+                        self.encoder(&config.encoder, base, VectorKind::PerToken)?,
                         config.cache,
                     )?),
                     RerankScorer::CrossEncoder => {
-                        let encoder = self.resolver.cross_encoder(&dir);
-                        let encoder = encoder.map_err(|source| Error::OpenEncoder { dir, source })?;
-                        Box::new(Rerank::cross(candidates, config.depth, encoder))
+                        let encoder = self.resolver.cross_encoder(&find(&config.encoder, base));
+                        let failed = |source| Error::OpenEncoder { dir: base.join(&config.encoder), source };
+                        Box::new(Rerank::cross(candidates, config.depth, encoder.map_err(failed)?))
                     }
                 }
             }
@@ -194,13 +193,14 @@ impl Opening<'_> {
         kind: VectorKind,
     ) -> Result<Arc<dyn Encoder>, Error> {
         match &part.encoder {
-            Some(encoder) => self.encoder(&base.join(encoder), kind),
-            None => self.encoder(Path::new(&built_with.path), kind),
+            Some(encoder) => self.encoder(encoder, base, kind),
+            None => self.encoder(Path::new(&built_with.path), Path::new(""), kind),
         }
     }
 
-    fn encoder(self, dir: &Path, kind: VectorKind) -> Result<Arc<dyn Encoder>, Error> {
-        self.resolver.encoder(dir, kind).map_err(|source| Error::OpenEncoder { dir: dir.to_owned(), source })
+    fn encoder(self, model: &Path, base: &Path, kind: VectorKind) -> Result<Arc<dyn Encoder>, Error> {
+        let encoder = self.resolver.encoder(&find(model, base), kind);
+        encoder.map_err(|source| Error::OpenEncoder { dir: base.join(model), source })
     }
 
     /// The key that a config names, if it names one.
@@ -224,6 +224,12 @@ impl Opening<'_> {
         }
         Ok(Some(Secret::new(&key)))
     }
+}
+
+/// A model that a config names: a folder or file, its path beginning at `base`; else the name alone, for the resolver to know.
+fn find(model: &Path, base: &Path) -> PathBuf {
+    let beside = base.join(model);
+    if beside.exists() { beside } else { model.to_owned() }
 }
 
 /// What a config file says.

@@ -4,16 +4,11 @@ use crate::cache::{BoundedCache, CacheLimits, CacheStats};
 use crate::encode::{check_kind, encode, encode_queries, passage_text};
 use exsearch_kernels::{Panels, max_sim};
 use exsearch_schema::{
-    Embedding, EncodeError, Encoder, Hit, Passage, PassageId, RetrieveError, Retriever, TextRole, VectorKind,
+    CrossEncoder, Embedding, EncodeError, Encoder, Hit, Passage, PassageId, RetrieveError, Retriever, TextRole,
+    VectorKind,
 };
 use rayon::prelude::*;
 use std::sync::Arc;
-
-/// Scores a query and a passage together. Higher is better.
-pub trait CrossEncoder: Send + Sync {
-    /// A score for each passage, in their order; a passage is its title and its text, in one string.
-    fn score(&self, query: &str, passages: &[&str]) -> Result<Vec<f32>, EncodeError>;
-}
 
 /// The first `depth` hits of a retriever, in the order of a better score.
 pub struct Rerank {

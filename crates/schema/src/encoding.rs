@@ -1,4 +1,4 @@
-//! The seam between an index and whatever turns text into vectors.
+//! The seam between retrieval and whatever turns text into vectors, or a query and a passage into a score.
 
 /// What a text is to an encoder: many treat the two differently (markers, padding, length limits).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,7 +27,7 @@ pub struct Embedding {
     pub values: Vec<f32>,
 }
 
-/// Why texts got no vectors.
+/// Why texts got no vectors or scores.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncodeError(pub String);
 
@@ -44,6 +44,12 @@ pub trait Encoder: Send + Sync {
 
     /// One embedding for each text, in their order.
     fn encode(&self, texts: &[&str], role: TextRole) -> Result<Vec<Embedding>, EncodeError>;
+}
+
+/// Scores a query and a passage together. Higher is better. A passage's score does not depend on the others of a call.
+pub trait CrossEncoder: Send + Sync {
+    /// A score for each passage, in their order; a passage is its title and its text, in one string.
+    fn score(&self, query: &str, passages: &[&str]) -> Result<Vec<f32>, EncodeError>;
 }
 
 impl Embedding {

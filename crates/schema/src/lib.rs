@@ -12,7 +12,7 @@ mod retrieval;
 mod trajectory;
 
 pub use chat::{ChatCodec, ChatError, Message, Role};
-pub use encoding::{Embedding, EncodeError, Encoder, TextRole, VectorKind};
+pub use encoding::{CrossEncoder, Embedding, EncodeError, Encoder, TextRole, VectorKind};
 pub use example::Example;
 pub use generation::{
     Finish, GenerateError, GenerateRequest, Generation, Generator, RequestId, Sampling, ScoreError, ScoreRequest,

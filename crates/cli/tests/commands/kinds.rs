@@ -1,5 +1,5 @@
 //! `exsearch index` of every kind over the small world, with tiny random encoders: built, searched, measured, changed.
-use crate::common::{SMALL, folder, run};
+use crate::common::{Ran, SMALL, command, fill, folder, run};
 use std::path::{Path, PathBuf};
 
 /// A tiny checkpoint that crate `model` keeps for its golden tests.
@@ -93,6 +93,64 @@ fn a_late_index_is_added_to_deleted_from_and_compacted() {
     run("index verify {}", &[&index]).ok();
 
     run("index delete 1 --index {}", &[&SMALL.index()]).failed(&["bm25 index", "--force"]);
+}
+
+#[test]
+fn a_cross_encoder_reranks_by_folder_or_by_name() {
+    let folder = folder();
+    let (file, models) = (folder.path().join("rerank.toml"), folder.path().join("models"));
+    let pulled = models.join("org--cross");
+    std::fs::create_dir_all(&pulled).expect("made");
+    for entry in std::fs::read_dir(encoder("cross")).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        std::fs::copy(&path, pulled.join(path.file_name().expect("a name"))).expect("copied");
+    }
+    let describe = |model: &str| {
+        let words = format!("retriever = {{ kind = 'bm25', index = '{}' }}", SMALL.index().display());
+        let text = format!("kind = 'rerank'\nscorer = 'cross-encoder'\nencoder = '{model}'\ndepth = 10\n{words}\n");
+        std::fs::write(&file, text).expect("written");
+    };
+    let search = || {
+        let mut search = command(fill("search mayor -k 10 --json --index {}", &[&file]));
+        Ran::from(search.env("EXSEARCH_MODELS", &models).output().expect("the binary runs"))
+    };
+    let hits = |stdout: &str| -> Vec<(String, f64)> {
+        let answer: serde_json::Value = serde_json::from_str(stdout).expect("JSON");
+        let hits = answer["hits"].as_array().expect("hits").iter();
+        hits.map(|hit| (hit["id"].as_str().expect("an id").to_owned(), hit["score"].as_f64().expect("a score")))
+            .collect()
+    };
+
+    describe("models/org--cross");
+    let found = hits(&search().ok());
+    // Behind a sigmoid, as the checkpoint asks for.
+    assert!(found.iter().all(|(_, score)| (0.0..=1.0).contains(score)), "{found:?}");
+    assert!(found.is_sorted_by(|one, next| one.1 >= next.1), "{found:?}");
+    let reranked: Vec<String> = found.iter().map(|(id, _)| id.clone()).collect();
+    let mut candidates = ids("mayor", &SMALL.index());
+    assert_ne!(reranked, candidates, "the order is the model's");
+    let mut sorted = reranked.clone();
+    candidates.sort();
+    sorted.sort();
+    assert_eq!(sorted, candidates, "the passages are BM25's");
+
+    describe("org/cross");
+    assert_eq!(hits(&search().ok()), found);
+    describe("org/other");
+    search().failed(&["org/other", "org--other", "exsearch model pull"]);
+    describe(encoder("sentence").to_str().expect("a path in UTF-8"));
+    search().failed(&["it is no cross-encoder", "classifier.weight"]);
+    run("index {} --out {} --kind dense --encoder {}", &[&SMALL.passages(), &folder.path().join("dense"), &pulled])
+        .failed(&["it is a cross-encoder", "it can rerank"]);
+}
+
+#[cfg(not(feature = "ort"))]
+#[test]
+fn an_onnx_encoder_needs_a_feature_of_the_build() {
+    let folder = folder();
+    let onnx = encoder("sentence/onnx/model_quantized.onnx");
+    run("index {} --out {} --kind dense --encoder {}", &[&SMALL.passages(), &folder.path().join("index"), &onnx])
+        .failed(&["model_quantized.onnx cannot be run", "--features ort"]);
 }
 
 #[test]

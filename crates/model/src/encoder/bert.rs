@@ -2,7 +2,7 @@
 //!
 //! The texts of a pack lie one behind the other, so products see one tall matrix and attention each text alone. A row's
 //! numbers do not depend on the pack (`exsearch-kernels` promises it for products; the rest works on rows). Knows nothing of
-//! text, roles or pooling. Dropout, pooler and heads of pre-training are left out.
+//! text, roles or pooling. Dropout and the heads of pre-training are left out.
 //!
 //! Legend: m = tokens of a pack, n = tokens of a text, h = hidden size, i = intermediate size, d = head size.
 use super::attention::{Projections, Scratch, Sequence, attend};
@@ -16,13 +16,15 @@ use exsearch_kernels::{
 use rayon::prelude::*;
 use std::cell::RefCell;
 
-/// The token ids of one text.
+/// The token ids of one text, or of a pair of texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TokenIds {
     /// All ids, markers included; not empty.
     pub(super) ids: Vec<u32>,
     /// How many of them, from the first, can be attended to.
     pub(super) n_attended: usize,
+    /// How many of them, from the first, are of the first token type; the others are of the second.
+    pub(super) n_first_type: usize,
 }
 
 /// A BERT encoder.
@@ -30,7 +32,8 @@ pub(super) struct Bert {
     config: BertConfig,
     /// Word embeddings `[v, h]`.
     words: Vec<f32>,
-    /// Position embeddings with the first token type's added `[max_positions, h]`: nothing here has a second type.
+    /// Position embeddings with a token type's added `[types][max_positions][h]`, of the first type and, where the model has
+    /// one, of the second.
     positions: Vec<f32>,
     norm: Norm,
     layers: Vec<Layer>,
@@ -78,10 +81,12 @@ impl Bert {
         hash.add_text(&format!("{} heads, epsilon {}, {:?}", config.n_heads, config.layer_norm_eps, config.activation));
         let (prefix, epsilon) = (prefix(weights), config.layer_norm_eps);
         let source = Source { weights, prefix, epsilon, hash: RefCell::new(hash) };
-        let mut positions =
+        let of_one_type =
             source.tensor("embeddings.position_embeddings.weight", &[config.max_position_embeddings, h])?;
         let types = source.tensor("embeddings.token_type_embeddings.weight", &[config.n_token_types, h])?;
-        positions.chunks_exact_mut(h).for_each(|row| add(row, &types[..h]));
+        let mut positions = of_one_type.repeat(config.n_token_types.min(2));
+        let rows = positions.chunks_exact_mut(h).enumerate();
+        rows.for_each(|(row_idx, row)| add(row, &types[row_idx / config.max_position_embeddings * h..][..h]));
         let layer = |layer_idx: usize| {
             let path = |name: &str| format!("encoder.layer.{layer_idx}.{name}");
             Ok(Layer {
@@ -110,7 +115,8 @@ impl Bert {
     /// rayon pool; without it all happens on the calling thread. The numbers are the same.
     ///
     /// # Panics
-    /// When a text is longer than `max_position_embeddings` or an id is outside of the vocabulary.
+    /// When a text is longer than `max_position_embeddings`, an id is outside of the vocabulary, or a token is of the second
+    /// type where the model has one.
     pub(super) fn forward<'w>(&self, texts: &[&TokenIds], parallel: bool, workspace: &'w mut Workspace) -> &'w [f32] {
         let mut m = 0;
         let sequences: Vec<Sequence> = texts
@@ -131,10 +137,11 @@ impl Bert {
     fn embed(&self, texts: &[&TokenIds], m: usize, x: &mut Vec<f32>) {
         let h = self.config.hidden_size;
         x.resize(m * h, 0.0);
-        let tokens = texts.iter().flat_map(|text| text.ids.iter().enumerate());
-        for (row, (position, id)) in x.chunks_exact_mut(h).zip(tokens) {
+        let tokens = texts.iter().flat_map(|text| text.ids.iter().enumerate().map(|token| (text.n_first_type, token)));
+        for (row, (n_first_type, (position, id))) in x.chunks_exact_mut(h).zip(tokens) {
+            let types_before = if position < n_first_type { 0 } else { self.config.max_position_embeddings };
             row.copy_from_slice(&self.words[*id as usize * h..][..h]);
-            add(row, &self.positions[position * h..][..h]);
+            add(row, &self.positions[(types_before + position) * h..][..h]);
             self.norm.apply(row);
         }
     }

@@ -16,6 +16,12 @@ impl ContentHash {
         self.0.update(text);
     }
 
+    #[cfg(feature = "ort")]
+    pub(super) fn add_bytes(&mut self, bytes: &[u8]) {
+        self.0.update((bytes.len() as u64).to_le_bytes());
+        self.0.update(bytes);
+    }
+
     pub(super) fn add_ids(&mut self, ids: &[u32]) {
         self.0.update((ids.len() as u64).to_le_bytes());
         ids.iter().for_each(|id| self.0.update(id.to_le_bytes()));

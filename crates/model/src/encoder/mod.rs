@@ -1,31 +1,45 @@
-//! Text encoders on CPU: a folder with a BERT checkpoint -> an [`Encoder`] of the seam crate.
+//! Text encoders on CPU: a folder with a BERT checkpoint -> an [`Encoder`] or a
+//! [`CrossEncoder`](exsearch_schema::CrossEncoder) of the seam crate.
 //!
-//! Three layouts are known: ColBERT's (artifact.metadata), sentence-transformers' (modules.json) and a plain BERT
-//! (config.json alone). What a folder asks for and cannot be computed faithfully is refused with its name. Numbers do not
-//! depend on the batch, the threads or the instruction set.
+//! Three layouts of encoders are known: ColBERT's (artifact.metadata), sentence-transformers' (modules.json) and a plain BERT
+//! (config.json alone); one of cross-encoders, a BERT for sequence classification. What a folder asks for and cannot be computed
+//! faithfully is refused with its name. Numbers do not depend on the batch, the threads or the instruction set.
+//!
+//! With the feature `ort` the weights of an encoder may be an ONNX file instead, for checkpoints that were quantized to int8;
+//! onnxruntime computes with it, whose numbers depend on its version and on the processor.
 mod attention;
+mod backbone;
 mod bert;
 mod colbert;
 mod config;
+mod cross_encoder;
 mod hash;
+#[cfg(feature = "ort")]
+mod onnx;
+mod packs;
 mod sentence;
 mod text_encoder;
 mod tokens;
 
 pub use config::{Activation, BertConfig, KNOWN_MODEL_TYPES};
+pub use cross_encoder::open_cross_encoder;
+#[cfg(feature = "ort")]
+pub use onnx::load_onnxruntime;
 
 use crate::ModelError;
 use crate::weights::Weights;
+use backbone::Backbone;
 use bert::Bert;
 use colbert::{ColbertSettings, is_colbert};
+use cross_encoder::is_cross_encoder;
 use exsearch_kernels::Panels;
 use exsearch_schema::{Encoder, VectorKind};
 use hash::ContentHash;
+use packs::PackedBert;
 use sentence::SentenceSettings;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use text_encoder::{Head, TextEncoder, TextForm};
 use tokens::BertTokenizer;
 
@@ -49,28 +63,59 @@ pub struct EncoderConfig {
     pub threads: Option<usize>,
 }
 
-/// Opens the encoder of a folder. `kind` chooses between one vector a text and one a token where the checkpoint can do
-/// both; unset, ColBERT gives one a token and all others one a text.
+/// Errors unless the folder opens as what its config.json says it is, an encoder or a cross-encoder.
+pub(crate) fn check_folder(dir: &Path) -> Result<(), ModelError> {
+    match is_cross_encoder(dir) {
+        true => open_cross_encoder(dir).map(drop),
+        false => open_encoder(dir, None, &EncoderConfig::default()).map(drop),
+    }
+}
+
+/// Opens the encoder of a folder, or with the feature `ort` an ONNX file of one: `FOLDER/NAME.onnx` or, as sentence-transformers
+/// publishes them, `FOLDER/onnx/NAME.onnx`, where FOLDER holds all but the weights. `kind` chooses between one vector a text and
+/// one a token where the checkpoint can do both; unset, ColBERT gives one a token and all others one a text.
 ///
 /// # Errors
 /// When the layout, the model type or one of its settings is not known, when files are missing or do not fit together, and
 /// when `kind` or `config` asks for what the checkpoint has not.
 pub fn open_encoder(
-    dir: &Path,
+    path: &Path,
     kind: Option<VectorKind>,
     config: &EncoderConfig,
 ) -> Result<Box<dyn Encoder>, ModelError> {
+    let onnx = is_onnx(path).then_some(path);
+    let dir = onnx.map_or(path, folder_of_onnx);
     let invalid = |reason: String| ModelError::InvalidConfig { path: dir.to_owned(), reason };
     let mut recipe = if is_colbert(dir) {
         if kind == Some(VectorKind::Single) {
             return Err(invalid("a ColBERT checkpoint gives vectors of tokens, not one vector a text".to_owned()));
         }
         Recipe::of_colbert(dir)?
+    } else if is_cross_encoder(dir) {
+        return Err(invalid(
+            "it is a cross-encoder, which scores a query and a passage together and gives no vectors; it can rerank"
+                .to_owned(),
+        ));
     } else {
         Recipe::of_sentences(dir, kind.unwrap_or(VectorKind::Single))?
     };
     recipe.apply(config).map_err(invalid)?;
-    Ok(Box::new(recipe.load(config.threads)?))
+    Ok(Box::new(recipe.load(onnx, config.threads)?))
+}
+
+/// Whether a path is that of an ONNX file.
+pub fn is_onnx(path: &Path) -> bool {
+    path.is_file() && path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
+}
+
+/// The folder of which an ONNX file has the weights: its own or, when that is one of weights only, the one above.
+fn folder_of_onnx(file: &Path) -> &Path {
+    let own = file.parent().unwrap_or(Path::new(""));
+    let is_encoder = |dir: &Path| dir.join("config.json").is_file();
+    match own.parent() {
+        Some(above) if !is_encoder(own) && is_encoder(above) => above,
+        _ => own,
+    }
 }
 
 /// All that is known of an encoder before its weights are read.
@@ -94,6 +139,12 @@ enum ProjectionSource {
 }
 
 const PROJECTION: &str = "linear.weight";
+
+/// Where the weights of the BERT are.
+enum WeightsSource<'p> {
+    Safetensors(Weights),
+    Onnx(&'p Path),
+}
 
 impl Recipe {
     fn of_colbert(dir: &Path) -> Result<Self, ModelError> {
@@ -165,9 +216,12 @@ impl Recipe {
         Ok(())
     }
 
-    /// Reads the weights.
-    fn load(self, threads: Option<usize>) -> Result<TextEncoder, ModelError> {
-        let weights = open_weights(&self.transformer)?;
+    /// Reads the weights, those of `onnx` where it is given.
+    fn load(self, onnx: Option<&Path>, threads: Option<usize>) -> Result<TextEncoder, ModelError> {
+        let weights = match onnx {
+            Some(file) => WeightsSource::Onnx(file),
+            None => WeightsSource::Safetensors(open_weights(&self.transformer)?),
+        };
         let mut hash = ContentHash::new();
         self.tokenizer.hash_into(&mut hash)?;
         for form in [&self.query, &self.passage] {
@@ -177,30 +231,49 @@ impl Recipe {
         }
         hash.add_text(&format!("{:?}", self.head));
         let h = self.bert.hidden_size;
-        let projection = match &self.projection {
-            None => None,
-            Some(ProjectionSource::Own(dim)) => Some(read_projection(&weights, *dim, h, &mut hash)?),
-            Some(ProjectionSource::File(file)) => {
+        let projection = match (&self.projection, &weights) {
+            (None, _) => None,
+            (Some(ProjectionSource::Own(dim)), WeightsSource::Safetensors(weights)) => {
+                Some(read_projection(weights, *dim, h, &mut hash)?)
+            }
+            (Some(ProjectionSource::Own(_)), WeightsSource::Onnx(_)) => {
+                let (path, feature) = (self.transformer, "a ColBERT checkpoint in an ONNX file".to_owned());
+                return Err(ModelError::UnsupportedFeature { path, feature });
+            }
+            (Some(ProjectionSource::File(file)), _) => {
                 let weights = Weights::open_file(file)?;
                 let dim = weights.shape(PROJECTION).and_then(|shape| shape.first()).copied().unwrap_or(0);
                 Some(read_projection(&weights, dim, h, &mut hash)?)
             }
         };
-        let bert = Bert::load(&weights, self.bert, &mut hash)?;
-        let pool = threads.map(|n| rayon::ThreadPoolBuilder::new().num_threads(n).build()).transpose();
-        let pool = pool.map_err(|error| ModelError::Threads { reason: error.to_string() })?;
+        let backbone = match &weights {
+            WeightsSource::Safetensors(weights) => {
+                Backbone::Bert(PackedBert::new(Bert::load(weights, self.bert, &mut hash)?, threads)?)
+            }
+            WeightsSource::Onnx(file) => open_onnx(file, h, threads, &mut hash)?,
+        };
         Ok(TextEncoder {
-            bert,
+            backbone,
             tokenizer: self.tokenizer,
             query: self.query,
             passage: self.passage,
             head: self.head,
             projection,
             fingerprint: hash.finish(),
-            pool,
-            workspaces: Mutex::new(Vec::new()),
         })
     }
+}
+
+#[cfg(feature = "ort")]
+fn open_onnx(file: &Path, h: usize, threads: Option<usize>, hash: &mut ContentHash) -> Result<Backbone, ModelError> {
+    onnx::OnnxBert::load(file, h, threads, hash).map(Backbone::Onnx)
+}
+
+#[cfg(not(feature = "ort"))]
+fn open_onnx(file: &Path, _: usize, _: Option<usize>, _: &mut ContentHash) -> Result<Backbone, ModelError> {
+    let reason = "this program was built without onnxruntime; build it with `cargo build --release --features ort`, or give the \
+                  folder, where it has model.safetensors";
+    Err(ModelError::Onnx { path: file.to_owned(), reason: reason.to_owned() })
 }
 
 fn read_projection(weights: &Weights, dim: usize, h: usize, hash: &mut ContentHash) -> Result<Panels, ModelError> {
@@ -214,6 +287,9 @@ fn open_weights(dir: &Path) -> Result<Weights, ModelError> {
     Weights::open(dir).map_err(|error| match error {
         ModelError::MissingFile { folder, file, .. } if folder.join("pytorch_model.bin").is_file() => {
             ModelError::MissingFile { folder, file, advice: CONVERT }
+        }
+        ModelError::MissingFile { folder, file, .. } if folder.join("onnx").is_dir() => {
+            ModelError::MissingFile { folder, file, advice: "it has a folder onnx; give one of the files in it" }
         }
         other => other,
     })

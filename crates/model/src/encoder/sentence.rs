@@ -8,6 +8,8 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 pub(super) const MODULES: &str = "modules.json";
+/// Prompts, and what else is not of one module.
+pub(super) const PROMPTS: &str = "config_sentence_transformers.json";
 
 /// What a checkpoint of sentence-transformers says of encoding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,9 +40,9 @@ impl SentenceSettings {
         };
         if dir.join(MODULES).is_file() {
             settings.read_modules(dir)?;
-            settings.read_prompts(&dir.join("config_sentence_transformers.json"))?;
+            settings.read_prompts(&dir.join(PROMPTS))?;
         }
-        settings.read_length()?;
+        settings.max_tokens = read_max_tokens(&settings.transformer)?;
         Ok(settings)
     }
 
@@ -86,19 +88,20 @@ impl SentenceSettings {
         self.passage_prompt = find(&["document", "passage", "corpus"]);
         Ok(())
     }
-
-    /// The limit of sentence_bert_config.json, else that of the tokenizer, which may be a huge number that means none.
-    fn read_length(&mut self) -> Result<(), ModelError> {
-        for (file, field) in [("sentence_bert_config.json", "max_seq_length"), (TOKENIZER, "model_max_length")] {
-            let path = self.transformer.join(file);
-            let json = if path.is_file() { files::read_json(&path)? } else { Value::Null };
-            self.max_tokens = self.max_tokens.or(json[field].as_u64().and_then(|n| usize::try_from(n).ok()));
-        }
-        Ok(())
-    }
 }
 
-const TOKENIZER: &str = "tokenizer_config.json";
+/// The limit of sentence_bert_config.json, else that of the tokenizer, which may be a huge number that means none.
+pub(super) fn read_max_tokens(transformer: &Path) -> Result<Option<usize>, ModelError> {
+    let mut max_tokens = None;
+    for (file, field) in
+        [("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")]
+    {
+        let path = transformer.join(file);
+        let json = if path.is_file() { files::read_json(&path)? } else { Value::Null };
+        max_tokens = max_tokens.or(json[field].as_u64().and_then(|n| usize::try_from(n).ok()));
+    }
+    Ok(max_tokens)
+}
 
 /// The modes by their names since version 6 of sentence-transformers and, behind `pooling_mode_`, before it. A mean over
 /// sqrt(n) differs from the mean by a factor alone, which the length 1 takes away.

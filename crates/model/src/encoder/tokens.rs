@@ -72,6 +72,17 @@ impl BertTokenizer {
         Ok(tokenizer)
     }
 
+    /// Errors unless pairs are marked as `[CLS] .. [SEP] .. [SEP]`, the token types 0, 0 and 1, where the tokenizer says it.
+    pub(super) fn check_pairs(&self) -> Result<(), ModelError> {
+        let around = self.inner.encode(("", ""), true).map_err(unusable(&self.path))?;
+        let (ids, types) = (around.get_ids(), around.get_type_ids());
+        if ids.is_empty() || (ids == [self.open_id, self.close_id, self.close_id] && types == [0, 0, 1]) {
+            return Ok(());
+        }
+        let feature = format!("the ids {ids:?} with types {types:?} around a pair of texts");
+        Err(ModelError::UnsupportedFeature { path: self.path.clone(), feature })
+    }
+
     /// The ids of a text, without markers.
     pub(super) fn encode(&self, text: &str) -> Result<Vec<u32>, ModelError> {
         Ok(self.inner.encode_fast(text, false).map_err(unusable(&self.path))?.get_ids().to_vec())

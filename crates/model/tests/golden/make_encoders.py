@@ -1,15 +1,21 @@
-"""Writes the golden files of the text encoders: two tiny random BERT checkpoints and what their reference libraries compute.
+"""Writes the golden files of the text encoders: three tiny random BERT checkpoints and what their reference libraries compute.
 
 Made on one CPU thread with torch 2.15.0 and
     python make_encoders.py sentence    transformers 5.23.0, sentence-transformers 6.2.0
+    python make_encoders.py cross       transformers 5.23.0, sentence-transformers 6.2.0
+    python make_encoders.py onnx        transformers 5.23.0, onnx 1.23.2, onnxruntime 1.31.1
     python make_encoders.py colbert     transformers 4.57.6, colbert-ai 0.2.22 (which does not work with transformers 5)
 which write beside this script
   sentence/   a checkpoint as sentence-transformers saves it: mean pooling, prompts for both roles, 24 tokens at most
+  cross/      a checkpoint as sentence-transformers saves a cross-encoder: BERT with a classifier of one label, 32 tokens at most
+  sentence/onnx/  the checkpoint of sentence/, which must be there, as ONNX in f32 and quantized to int8
   colbert/    a checkpoint as colbert-ai saves it: BERT with a head and artifact.metadata (without the settings of training)
 
 sentence/golden.json: `texts`, and of each its vector as a `query` and as a `passage`, both with prompts, and without a prompt
 by `cls` and by `max` pooling, of length 1 each; `tokens`: the final hidden states of BertModel for the first three texts, of
 length 1 each, without a prompt.
+cross/golden.json: `texts`, and of each pair of them, a row a query, what CrossEncoder.predict gives (`scores`, behind a
+sigmoid), and what BertForSequenceClassification gives (`logits`).
 colbert/golden.json: `texts`, and of each the vectors that Checkpoint.queryFromText gives with attend_to_mask_tokens off
 (`query`) and on (`query_attending`), and those of docFromText(keep_dims=False) (`passage`).
 """
@@ -20,7 +26,7 @@ import sys
 
 import torch
 import torch.nn.functional as F
-from transformers import BertConfig, BertModel, BertTokenizerFast
+from transformers import BertConfig, BertForSequenceClassification, BertModel, BertTokenizerFast
 
 HERE = pathlib.Path(__file__).parent
 TEXTS = [
@@ -44,7 +50,7 @@ def main():
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(0)
-    {"sentence": sentence, "colbert": colbert}[sys.argv[1]](HERE / sys.argv[1])
+    {"sentence": sentence, "cross": cross, "onnx": onnx, "colbert": colbert}[sys.argv[1]](HERE / sys.argv[1])
 
 
 def tokenizer(folder):
@@ -96,6 +102,53 @@ def sentence(folder):
         golden["tokens"] = [rounded(F.normalize(model[0].auto_model(**each)[0][0], dim=-1)) for each in inputs]
     model.save(str(folder), create_model_card=False)
     (folder / "golden.json").write_text(json.dumps(golden) + "\n")
+
+
+def cross(folder):
+    from sentence_transformers import CrossEncoder
+
+    tok = tokenizer(folder)
+    tok.model_max_length = 32
+    config = BertConfig(vocab_size=len(tok), hidden_size=40, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+                        max_position_embeddings=48, hidden_act="gelu", layer_norm_eps=1e-12, num_labels=1)
+    bert = randomize(BertForSequenceClassification(config), 3)
+    bert.save_pretrained(folder)
+    tok.save_pretrained(folder)
+    model = CrossEncoder(str(folder), device="cpu")
+    golden = {"texts": TEXTS, "scores": [], "logits": []}
+    for query in TEXTS:
+        golden["scores"].append(rounded([model.predict([(query, passage)])[0] for passage in TEXTS]))
+        # In lists: an empty text alone would pass for no second text.
+        pairs = [tok([query], [passage], return_tensors="pt", truncation="longest_first") for passage in TEXTS]
+        assert max(pair["input_ids"].shape[1] for pair in pairs) == 32, "long pairs are cut"
+        with torch.no_grad():
+            golden["logits"].append(rounded([bert(**pair).logits[0, 0] for pair in pairs]))
+    model.save(str(folder), create_model_card=False)
+    (folder / "golden.json").write_text(json.dumps(golden) + "\n")
+
+
+def onnx(_):
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    source, folder = HERE / "sentence", HERE / "sentence" / "onnx"
+    folder.mkdir(exist_ok=True)
+    bert = BertModel.from_pretrained(source, add_pooling_layer=False, attn_implementation="eager").eval()
+
+    class Hidden(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bert = bert
+
+        def forward(self, input_ids, attention_mask, token_type_ids):
+            return self.bert(input_ids, attention_mask, token_type_ids).last_hidden_state
+
+    names = ["input_ids", "attention_mask", "token_type_ids"]
+    example = tuple(torch.ones(2, 16, dtype=torch.long) for _ in names)
+    axes = {name: {0: "batch", 1: "length"} for name in [*names, "last_hidden_state"]}
+    path = folder / "model.onnx"
+    torch.onnx.export(Hidden(), example, str(path), input_names=names, output_names=["last_hidden_state"], dynamic_axes=axes,
+                      dynamo=False, opset_version=17)
+    quantize_dynamic(str(path), str(folder / "model_quantized.onnx"), weight_type=QuantType.QInt8)
 
 
 def colbert(folder):

@@ -1,7 +1,7 @@
 //! Reranking by late interaction and by a cross-encoder.
 use crate::common::{ScriptedRetriever, WordEncoder, ids};
-use exsearch_retriever::{CacheLimits, CrossEncoder, Error, Rerank};
-use exsearch_schema::{EncodeError, RetrieveError, Retriever, VectorKind};
+use exsearch_retriever::{CacheLimits, Error, Rerank};
+use exsearch_schema::{CrossEncoder, EncodeError, RetrieveError, Retriever, VectorKind};
 use std::sync::Arc;
 
 /// Texts are "title of X | text of X", so the words of an id are those of its passage.

@@ -8,6 +8,7 @@ use crate::progress::{Progress, Unit};
 use crate::retriever::Machine;
 use anyhow::Context;
 use exsearch_corpus::{BadLines, CorpusError, PassageReader};
+use exsearch_model::encoder::is_onnx;
 use exsearch_retriever::bm25::{self, Analysis, Bm25Config};
 use exsearch_retriever::config::{Bm25Part, HybridConfig, HybridPartConfig, VectorPart};
 use exsearch_retriever::dense::{self, DenseConfig, Precision};
@@ -84,9 +85,10 @@ pub(crate) fn build_bm25(passages: &Path, dir: &Path, output: &Output) -> anyhow
     build.bm25(dir, &Bm25Config::default()).map(drop)
 }
 
-/// The encoder of a folder, or of a name that is fetched first.
+/// The encoder of a folder, of an ONNX file, or of a name that is fetched first.
 pub(super) fn open_encoder(spec: &str, kind: VectorKind, output: &Output) -> anyhow::Result<Opened> {
-    let dir = model::fetch(spec, None, false, output)?;
+    let given = Path::new(spec);
+    let dir = if is_onnx(given) { given.to_owned() } else { model::fetch(spec, None, false, output)? };
     // The index names it, and is opened from other folders.
     let dir = std::path::absolute(&dir).with_context(|| format!("cannot use {}", dir.display()))?;
     let encoder = Machine.encoder(&dir, kind).map_err(|error| anyhow::anyhow!(error))?;

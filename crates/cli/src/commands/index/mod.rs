@@ -44,7 +44,7 @@ pub(crate) struct Args {
     #[arg(long)]
     no_stemming: bool,
     /// dense, late, hybrid: a folder with a BERT, sentence-transformers or ColBERT checkpoint, organization/name on the Hugging
-    /// Face hub, or `minilm` (all-MiniLM-L6-v2)
+    /// Face hub, or `minilm` (all-MiniLM-L6-v2); in a build with the feature `ort` also an ONNX file of such a folder
     #[arg(long, value_name = "MODEL", default_value = "minilm")]
     encoder: String,
     /// dense, hybrid: keep vectors in 2 bytes a number instead of 4
