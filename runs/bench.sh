@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Our side against a peer's, in turn in one run, as a table. Ratios are what counts: run it on a machine that does nothing else.
 #
-#   runs/bench.sh kernels                                            our f32 product against the gemm crate's; MaxSim in floats and bytes
+#   runs/bench.sh kernels                                            our f32 product against gemm's, MaxSim in floats and bytes
 #   runs/bench.sh training MODEL [PYTHON]                            a training step against torch + transformers + peft
 #   runs/bench.sh generation MODEL [PYTHON]                          prefill and decoding against transformers
 #   runs/bench.sh trajectories CONFIG ADAPTER QUESTIONS [PYTHON]     `exsearch sample` against serial `generate`

@@ -1,5 +1,5 @@
-//! Our f32 product against the `gemm` crate's on the shapes of SmolLM2-135M, and MaxSim in floats against bytes, side by side in
-//! one run.
+//! Our f32 product against the `gemm` crate's on the shapes of SmolLM2-135M, and MaxSim in floats against bytes, side by
+//! side in one run.
 use exsearch_kernels::{
     ByteQuery, ByteRows, ByteTable, MatMut, MatRef, Operand, Panels, ResidualTable, SplitMix64, isa, matmul, max_sim,
 };
