@@ -1,17 +1,20 @@
 #!/usr/bin/env bash
 # Our side against a peer's, in turn in one run, as a table. Ratios are what counts: run it on a machine that does nothing else.
 #
-#   runs/bench.sh kernels                                            our f32 product against the gemm crate's
+#   runs/bench.sh kernels                                            our f32 product against gemm's, MaxSim in floats and bytes
 #   runs/bench.sh training MODEL [PYTHON]                            a training step against torch + transformers + peft
 #   runs/bench.sh generation MODEL [PYTHON]                          prefill and decoding against transformers
 #   runs/bench.sh trajectories CONFIG ADAPTER QUESTIONS [PYTHON]     `exsearch sample` against serial `generate`
-#   runs/bench.sh late VECTORS                                          our late-interaction index against next-plaid
+#   runs/bench.sh late VECTORS                                       our late-interaction index against next-plaid
 #
-# VECTORS is a folder of benches/late/encode.py. LARGE=500000 adds a spliced corpus of that size, which takes 10 GB of disk.
+# VECTORS is a folder of benches/late/encode.py. LARGE=500000 adds a spliced corpus of that size and one of a tenth, which take
+# 15 GB of disk and 16 GB of memory. PARTS names what is run (again), out
+# of: build-ours build-peer search curve add-ours add-peer, and with LARGE middle-ours large-ours large-peer large-exact
+# large-search large-curve large-add-ours large-add-peer. Each needs those before it.
 # MODEL is an HF folder, PYTHON an interpreter with torch, transformers and peft (default python3), CONFIG a run
 # configuration, ADAPTER a LoRA checkpoint or `none`, QUESTIONS a file of questions. From the environment: THREADS (default:
 # all), STEPS, LENGTH, SIZES and TORCH_FLAGS of training; BATCHES, PROMPT and NEW of generation; N_QUESTIONS, N_SAMPLES and
-# PEER_LIMIT of trajectories.
+# PEER_LIMIT of trajectories; LARGE, PARTS, N_QUESTIONS and N_LARGE_QUESTIONS of late.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 threads=${THREADS:-$(nproc)}
@@ -96,40 +99,84 @@ path = pathlib.Path(sys.argv[1]); print(path.parent / tomllib.loads(path.read_te
     "$python" "$root/benches/trajectories/table.py" "$work/ours-1.jsonl" "$work/peer.json" "${ours[@]}"
 }
 
-# VECTORS is a folder that benches/late/encode.py filled; what is built there stays for the next call.
+# VECTORS is a folder that benches/late/encode.py filled. Each part leaves what it printed in VECTORS/results and is not run
+# again, unless PARTS names it; indexes stay in VECTORS/indexes.
 late() {
-    local vectors=$1 index=$1/indexes questions=${N_QUESTIONS:-300} large=${LARGE:-0} engine
+    local vectors=$1 results=$1/results part parts=(build-ours build-peer search curve add-ours add-peer)
+    if [ "${LARGE:-0}" -gt 0 ]; then
+        parts+=(middle-ours large-ours large-peer large-exact large-search large-curve large-add-ours large-add-peer)
+    fi
     build late
-    mkdir -p "$index"
-    for engine in ours peer; do
-        if [ ! -e "$index/$engine" ]; then
-            say "building: $engine"
-            rm -rf "$index/unfinished"
-            # shellcheck disable=SC2046
-            "$binary" build $engine "$vectors" "$index/unfinished" $([ $engine = peer ] || echo 10000)
-            mv "$index/unfinished" "$index/$engine"
-        fi
+    mkdir -p "$results" "$vectors/indexes"
+    if [ -n "${PARTS:-}" ]; then read -ra parts <<<"$PARTS"; fi
+    for part in "${parts[@]}"; do
+        if [ -z "${PARTS:-}" ] && [ -e "$results/$part" ]; then continue; fi
+        say "late: $part"
+        late_part "$part" "$vectors" "$vectors/indexes" "${LARGE:-0}" >"$work/part"
+        mv "$work/part" "$results/$part"
+        cat "$results/$part"
     done
-    RAYON_NUM_THREADS=1 "$binary" search "$vectors" "$index/ours" "$index/peer" "$questions"
-    RAYON_NUM_THREADS=1 "$binary" curve "$vectors" "$index/ours" "$questions"
-    [ "$large" -gt 0 ] || return 0
-    if [ ! -e "$index/ours-$large" ]; then
-        "$binary" build ours "$vectors" "$index/unfinished" "$large"
-        mv "$index/unfinished" "$index/ours-$large"
-    fi
-    if [ ! -e "$index/peer-$large" ]; then
-        # With our centroids for the larger corpus, as many as it should have by either engine's rule.
-        "$binary" build peer "$vectors" "$work/peer" "$index/ours-$large"
-        "$binary" splice peer "$work/peer" "$index/unfinished" "$large"
-        mv "$index/unfinished" "$index/peer-$large"
-    fi
-    RAYON_NUM_THREADS=1 "$binary" search "$vectors" "$index/ours-$large" "$index/peer-$large" "$questions"
-    RAYON_NUM_THREADS=1 "$binary" curve "$vectors" "$index/ours-$large" "$questions"
-    for engine in ours peer; do
-        cp -r "$index/$engine-$large" "$work/added"
-        "$binary" add $engine "$vectors" "$work/added"
-        rm -r "$work/added"
-    done
+    late_ratio building build-ours build-peer
+    late_ratio "adding 1,000 passages" add-ours add-peer
+    late_ratio "adding 1,000 passages to the large corpus" large-add-ours large-add-peer
+}
+
+late_part() {
+    local part=$1 vectors=$2 index=$3 large=$4 n_passages
+    n_passages=$(($(wc -c <"$2/passages.lens") / 4))
+    case $part in
+        build-ours) late_index "$index/ours" build ours "$vectors" "$index/unfinished" "$n_passages" ;;
+        build-peer) late_index "$index/peer" build peer "$vectors" "$index/unfinished" ;;
+        search)
+            "$binary" exact "$vectors" "$index/exact" "$n_passages" "${N_QUESTIONS:-300}"
+            RAYON_NUM_THREADS=1 "$binary" search "$vectors" "$index/ours" "$index/peer" "$index/exact"
+            ;;
+        curve) RAYON_NUM_THREADS=1 "$binary" curve "$vectors" "$index/ours" "$index/exact" ;;
+        add-ours) late_add ours "$vectors" "$index/ours" ;;
+        add-peer) late_add peer "$vectors" "$index/peer" ;;
+        middle-ours) late_index "$index/ours-middle" build ours "$vectors" "$index/unfinished" $((large / 10)) ;;
+        large-ours) late_index "$index/ours-large" build ours "$vectors" "$index/unfinished" "$large" ;;
+        large-peer)
+            # With our centroids for the larger corpus, as many as it should have by either engine's rule.
+            late_index "$index/peer-small" build peer "$vectors" "$index/unfinished" "$index/ours-large"
+            late_index "$index/peer-large" splice peer "$index/peer-small" "$index/unfinished" "$large"
+            ;;
+        large-exact) "$binary" exact "$vectors" "$index/exact-large" "$large" "${N_LARGE_QUESTIONS:-100}" ;;
+        large-search)
+            RAYON_NUM_THREADS=1 "$binary" search "$vectors" "$index/ours-large" "$index/peer-large" "$index/exact-large"
+            ;;
+        large-curve) RAYON_NUM_THREADS=1 "$binary" curve "$vectors" "$index/ours-large" "$index/exact-large" ;;
+        large-add-ours) late_add ours "$vectors" "$index/ours-large" ;;
+        large-add-peer) late_add peer "$vectors" "$index/peer-large" ;;
+        *) echo "there is no part $part" >&2; return 2 ;;
+    esac
+}
+
+# Runs the bench with what follows the first argument; the index that it leaves gets its place.
+late_index() {
+    local place=$1
+    shift
+    rm -rf "$index/unfinished"
+    "$binary" "$@"
+    rm -rf "$place"
+    mv "$index/unfinished" "$place"
+}
+
+# Adds to a copy, on disk before the clock starts.
+late_add() {
+    rm -rf "$3-added"
+    cp -r "$3" "$3-added"
+    sync
+    "$binary" add "$1" "$2" "$3-added"
+    rm -r "$3-added"
+}
+
+# What next-plaid took for each of ours, where both were measured.
+late_ratio() {
+    [ -e "$results/$2" ] && [ -e "$results/$3" ] || return 0
+    awk -v what="$1" '/^(ours|next-plaid|peer): CPU/ { cpu[$1] = $3; wall[$1] = $6; order[++n] = $1 }
+        END { printf "%s: next-plaid takes %.1f times our CPU, %.1f times our wall clock\n", what,
+            cpu[order[2]] / cpu[order[1]], wall[order[2]] / wall[order[1]] }' "$results/$2" "$results/$3"
 }
 
 case ${1:-} in

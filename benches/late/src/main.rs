@@ -1,20 +1,21 @@
 //! Our late-interaction index beside next-plaid on the same vectors: what building, searching and adding cost.
 //!
-//! Commands, as runs/bench-retrieval.sh calls them; one process a build, so that its peak memory is its own:
+//! Commands, as `runs/bench.sh late` calls them; one process a build, so that its peak memory is its own:
 //!
 //! ```text
-//! build ours VECTORS OUT N_PASSAGES      more passages than there are come by splicing
-//! build peer VECTORS OUT [OURS]          with the centroids of our index instead of its own, which saves it k-means
-//! splice peer INDEX OUT N_PASSAGES       next-plaid's index of a spliced corpus
-//! search VECTORS OURS PEER N_QUERIES     both in turn; compares with exact MaxSim where no passage is spliced
-//! curve VECTORS OURS N_QUERIES           recall and time by what is looked at
-//! add ours|peer VECTORS INDEX            1,000 passages more
+//! build ours VECTORS OUT N_PASSAGES         more passages than there are come by splicing
+//! build peer VECTORS OUT [OURS]             with the centroids of our index instead of its own, which saves it k-means
+//! splice peer INDEX OUT N_PASSAGES          next-plaid's index of a spliced corpus
+//! exact VECTORS OUT N_PASSAGES N_QUERIES    the ten best by MaxSim over the vectors themselves
+//! search VECTORS OURS PEER EXACT            both in turn, each compared with its own widest search, the other's and EXACT
+//! curve VECTORS OURS EXACT                  recall and time by what is looked at
+//! add ours|peer VECTORS INDEX               1,000 passages more
 //! ```
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use exsearch_index::{Codec, CodecConfig, LateIndex, SearchOptions, Writer, WriterConfig, exact_search};
 use measure::{Clock, DIM, Vectors, disk_bytes, overlap, peak_mb};
 use peer::Peer;
-use std::path::Path;
+use std::{fs, path::Path};
 
 mod measure;
 mod peer;
@@ -28,8 +29,13 @@ fn main() -> Result<()> {
         ["build", "peer", vectors, out] => build_peer(Path::new(vectors), Path::new(out), None),
         ["build", "peer", vectors, out, ours] => build_peer(Path::new(vectors), Path::new(out), Some(Path::new(ours))),
         ["splice", "peer", small, out, n] => splice::peer(Path::new(small), Path::new(out), n.parse()?),
-        ["search", vectors, ours, peer, n] => search(Path::new(vectors), Path::new(ours), Path::new(peer), n.parse()?),
-        ["curve", vectors, ours, n] => curve(Path::new(vectors), Path::new(ours), n.parse()?),
+        ["exact", vectors, out, n, n_queries] => {
+            exact(Path::new(vectors), Path::new(out), n.parse()?, n_queries.parse()?)
+        }
+        ["search", vectors, ours, peer, exact] => {
+            search(Path::new(vectors), Path::new(ours), Path::new(peer), Path::new(exact))
+        }
+        ["curve", vectors, ours, exact] => curve(Path::new(vectors), Path::new(ours), Path::new(exact)),
         ["add", who, vectors, index] => add(who, Path::new(vectors), Path::new(index)),
         _ => bail!("see the head of src/main.rs"),
     }
@@ -58,6 +64,7 @@ fn build_ours(small: &Path, out: &Path, n_passages: usize) -> Result<()> {
     writer.finish()?;
     let held_mb = lengths.iter().sum::<usize>() as f64 * (DIM * 4) as f64 / 1024.0 / 1024.0;
     report("ours", &clock, out, n_tokens, held_mb);
+    println!("{n_passages} passages, {n_tokens} tokens");
     Ok(())
 }
 
@@ -96,7 +103,7 @@ fn add(who: &str, vectors: &Path, index: &Path) -> Result<()> {
             clock
         }
     };
-    println!("{who}: adding 1,000 passages takes CPU {:.2} s, wall {:.2} s", clock.cpu(), clock.wall());
+    println!("{who}: CPU {:.3} s, wall {:.3} s to add 1,000 passages", clock.cpu(), clock.wall());
     Ok(())
 }
 
@@ -129,70 +136,103 @@ fn run(name: String, queries: &[Vec<f32>], mut search: impl FnMut(usize) -> Resu
 }
 
 fn ours(index: &LateIndex, queries: &[Vec<f32>], name: &str, options: &SearchOptions) -> Result<Run> {
-    let name = format!(
-        "ours {name} probe {} groups {} candidates {}",
-        options.n_probe, options.n_groups, options.n_candidates
-    );
+    let SearchOptions { n_probe, n_groups, n_candidates, n_exact, .. } = options;
+    let name = format!("ours {name} {n_probe} probes {n_groups} groups {n_candidates} candidates {n_exact} exact");
     run(name, queries, |idx| Ok(index.search(&queries[idx], options)?.iter().map(|hit| hit.passage).collect()))
 }
 
-fn search(vectors: &Path, ours_dir: &Path, peer_dir: &Path, n_queries: usize) -> Result<()> {
-    let queries: Vec<Vec<f32>> = Vectors::open(vectors, "questions")?.take(n_queries).collect();
+/// As much as could matter.
+fn wide() -> SearchOptions {
+    SearchOptions { n_probe: 128, n_groups: 256, n_candidates: 8192, n_exact: 8192, ..Default::default() }
+}
+
+fn search(vectors: &Path, ours_dir: &Path, peer_dir: &Path, exact: &Path) -> Result<()> {
+    let (queries, exact) = read_exact(vectors, exact)?;
     let index = LateIndex::open(ours_dir)?;
     println!("{:?}", index.info());
     let peer = Peer::open(peer_dir)?;
     let rows: Vec<_> = queries.iter().map(|query| peer::rows(query.clone())).collect();
     let with =
         |name: &str, setting| run(format!("next-plaid {name}"), &queries, |idx| peer.search(&rows[idx], setting));
-    let widest = with("widest", peer::WIDEST)?;
     let mut runs = Vec::new();
     for _ in 0..2 {
         runs.push(with("default", peer::DEFAULT)?);
         runs.push(ours(&index, &queries, "default", &SearchOptions::default())?);
+        runs.push(with("widest", peer::WIDEST)?);
     }
-    runs.push(ours(
-        &index,
-        &queries,
-        "wide",
-        &SearchOptions { n_probe: 64, n_groups: 128, n_candidates: 4096, ..Default::default() },
-    )?);
-    runs.push(widest);
-    let exact = exact(vectors, &queries, index.n_passages())?;
-    let (reference, own) = (runs[runs.len() - 1].found.clone(), runs[runs.len() - 2].found.clone());
-    println!("{:<60} {:>8} {:>9} {:>9} {:>9}", "", "CPU ms", "widest", "our wide", "exact");
+    runs.push(ours(&index, &queries, "wide", &wide())?);
+    let (theirs, own) = (runs[runs.len() - 2].found.clone(), runs[runs.len() - 1].found.clone());
+    println!(
+        "{} queries, {} query vectors",
+        queries.len(),
+        queries.iter().map(|query| query.len() / DIM).sum::<usize>()
+    );
+    println!("{:<66} {:>8} {:>9} {:>9} {:>9}", "top-10 overlap with:", "CPU ms", "its wide", "our wide", "exact");
     for run in &runs {
-        let overlaps = [&reference, &own, &exact].map(|expected| overlap(&run.found, expected));
-        println!("{:<60} {:>8.2} {:>9.4} {:>9.4} {:>9.4}", run.name, run.cpu_ms, overlaps[0], overlaps[1], overlaps[2]);
+        let overlaps = [&theirs, &own, &exact].map(|expected| overlap(&run.found, expected));
+        println!("{:<66} {:>8.2} {:>9.4} {:>9.4} {:>9.4}", run.name, run.cpu_ms, overlaps[0], overlaps[1], overlaps[2]);
+    }
+    let least = |names: &str| {
+        runs.iter().filter(|run| run.name.starts_with(names)).map(|run| run.cpu_ms).fold(f64::INFINITY, f64::min)
+    };
+    for setting in ["default", "widest"] {
+        let ratio = least(&format!("next-plaid {setting}")) / least("ours default");
+        println!("CPU a query: next-plaid {setting} takes {ratio:.1} times ours by default");
     }
     Ok(())
 }
 
-/// The ten best by the passages' own vectors; none where some are spliced, which would take hours.
-fn exact(vectors: &Path, queries: &[Vec<f32>], n_passages: u32) -> Result<Vec<Vec<u32>>> {
-    let passages: Vec<Vec<f32>> = Vectors::open(vectors, "passages")?.collect();
-    if passages.len() != n_passages as usize {
-        return Ok(vec![Vec::new(); queries.len()]);
-    }
-    let found = queries.iter().map(|query| exact_search(query, &passages, DIM, 10));
-    Ok(found.map(|hits| hits.iter().map(|hit| hit.passage).collect()).collect())
+/// Passages that are compared with the queries together: 600 MB.
+const BATCH: usize = 10_000;
+
+/// Writes the ten best of each query, one after the other.
+fn exact(vectors: &Path, out: &Path, n_passages: usize, n_queries: usize) -> Result<()> {
+    let queries: Vec<Vec<f32>> = Vectors::open(vectors, "questions")?.take(n_queries).collect();
+    let mut best: Vec<Vec<(f32, u32)>> = vec![Vec::new(); queries.len()];
+    let mut batch: Vec<Vec<f32>> = Vec::new();
+    let mut n_done = 0;
+    splice::vectors(vectors, n_passages, |passage| {
+        batch.push(passage);
+        if batch.len() == BATCH || n_done + batch.len() == n_passages {
+            for (query, best) in queries.iter().zip(&mut best) {
+                let found = exact_search(query, &batch, DIM, 10);
+                best.extend(found.iter().map(|hit| (hit.score, n_done as u32 + hit.passage)));
+                best.sort_by(|left, right| right.0.total_cmp(&left.0).then(left.1.cmp(&right.1)));
+                best.truncate(10);
+            }
+            n_done += batch.len();
+            batch.clear();
+        }
+        Ok(())
+    })?;
+    let numbers = best.iter().flatten().flat_map(|(_, passage)| passage.to_le_bytes());
+    Ok(fs::write(out, numbers.collect::<Vec<u8>>())?)
 }
 
-/// Recall against exact MaxSim and against the index's own exhaustive search, by what is looked at.
-fn curve(vectors: &Path, dir: &Path, n_queries: usize) -> Result<()> {
-    let queries: Vec<Vec<f32>> = Vectors::open(vectors, "questions")?.take(n_queries).collect();
+/// The queries that [`exact`] looked at, and the passages that it found.
+fn read_exact(vectors: &Path, path: &Path) -> Result<(Vec<Vec<f32>>, Vec<Vec<u32>>)> {
+    let bytes = fs::read(path).with_context(|| path.display().to_string())?;
+    let number = |word: &[u8]| u32::from_le_bytes(word.try_into().unwrap());
+    let found: Vec<Vec<u32>> = bytes.chunks_exact(40).map(|ten| ten.chunks_exact(4).map(number).collect()).collect();
+    Ok((Vectors::open(vectors, "questions")?.take(found.len()).collect(), found))
+}
+
+/// Recall against exact MaxSim and against a wide search of the same index, by what is looked at.
+fn curve(vectors: &Path, dir: &Path, exact: &Path) -> Result<()> {
+    let (queries, exact) = read_exact(vectors, exact)?;
     let index = LateIndex::open(dir)?;
-    println!("{:?}", index.info());
-    let exhaustive = SearchOptions { n_candidates: 10_000, ..SearchOptions::exhaustive(10) };
-    let widest = ours(&index, &queries, "widest", &exhaustive)?;
-    let exact = exact(vectors, &queries, index.n_passages())?;
-    println!("{:>7} {:>7} {:>10} {:>8} {:>9} {:>9}", "probe", "groups", "candidates", "CPU ms", "own full", "exact");
-    let mut print = |options: SearchOptions| -> Result<()> {
+    let widest = ours(&index, &queries, "", &wide())?;
+    println!(
+        "{:>7} {:>7} {:>10} {:>7} {:>8} {:>9} {:>9}",
+        "probe", "groups", "candidates", "exact", "CPU ms", "own wide", "exact"
+    );
+    let print = |options: SearchOptions| -> Result<()> {
         let run = ours(&index, &queries, "", &options)?;
-        let overlaps = [&widest.found, &exact].map(|expected| overlap(&run.found, expected));
-        let SearchOptions { n_probe, n_groups, n_candidates, .. } = options;
+        let [own, exact] = [&widest.found, &exact].map(|expected| overlap(&run.found, expected));
+        let SearchOptions { n_probe, n_groups, n_candidates, n_exact, .. } = options;
         println!(
-            "{n_probe:>7} {n_groups:>7} {n_candidates:>10} {:>8.2} {:>9.4} {:>9.4}",
-            run.cpu_ms, overlaps[0], overlaps[1]
+            "{n_probe:>7} {n_groups:>7} {n_candidates:>10} {n_exact:>7} {:>8.2} {own:>9.4} {exact:>9.4}",
+            run.cpu_ms
         );
         Ok(())
     };
@@ -201,9 +241,12 @@ fn curve(vectors: &Path, dir: &Path, n_queries: usize) -> Result<()> {
             print(SearchOptions { n_probe, n_candidates, ..Default::default() })?;
         }
     }
-    for n_groups in [8, 16, 64, 1 << 20] {
+    for n_groups in [8, 16, 24, 64, 1 << 20] {
         print(SearchOptions { n_groups, ..Default::default() })?;
     }
-    println!("own full search: CPU {:.2} ms, overlap with exact {:.4}", widest.cpu_ms, overlap(&widest.found, &exact));
+    for n_exact in [20, 24, 64, 256] {
+        print(SearchOptions { n_exact, ..Default::default() })?;
+    }
+    println!("own wide search: CPU {:.2} ms, overlap with exact {:.4}", widest.cpu_ms, overlap(&widest.found, &exact));
     Ok(())
 }

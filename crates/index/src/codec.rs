@@ -17,10 +17,10 @@
 //! Centroids of a group lie together: group g has those from group_starts[g] to group_starts[g + 1].
 use crate::IndexError;
 use crate::error::{damaged, io_error};
-use exsearch_kernels::{MappedFile, ResidualTable};
+use exsearch_kernels::{ByteTable, MappedFile, ResidualTable};
 use rayon::prelude::*;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 mod assign;
 mod train;
@@ -50,6 +50,8 @@ struct Inner {
     group_centers: Vec<f32>,
     /// n_centroids x dim.
     centroids: Floats,
+    /// Made by the first search: a quarter of the centroids' size.
+    bytes: OnceLock<ByteTable>,
 }
 
 /// Values in memory or in a mapped file.
@@ -163,6 +165,11 @@ impl Codec {
         self.inner.table.decode(self.centroids(), numbers, residuals, out);
     }
 
+    /// What these codes mean, in bytes.
+    pub(crate) fn byte_table(&self) -> &ByteTable {
+        self.inner.bytes.get_or_init(|| ByteTable::new(&self.inner.table, self.centroids()))
+    }
+
     /// The file's content.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let Inner { table, cutoffs, seed, outlier_norm, mean_norm, group_starts, group_centers, .. } = &*self.inner;
@@ -194,7 +201,9 @@ impl Codec {
             return Err(damaged(path, "its centroids are not aligned"));
         }
         let centroids = Floats::Mapped(file, first);
-        let inner = Inner { table, cutoffs, seed, outlier_norm, mean_norm, group_starts, group_centers, centroids };
+        let bytes = OnceLock::new();
+        let inner =
+            Inner { table, cutoffs, seed, outlier_norm, mean_norm, group_starts, group_centers, centroids, bytes };
         Ok(Self { inner: Arc::new(inner) })
     }
 }

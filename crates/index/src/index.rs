@@ -15,7 +15,8 @@ use std::sync::Mutex;
 const MAX_TRIES: usize = 10;
 
 /// An index at one generation: what others add, delete or compact later is seen by opening it again. May be shared between
-/// threads. Its files are mapped: resident memory is what searches touch, and 8 bytes a passage for each concurrent search.
+/// threads. Its files are mapped: resident memory is what searches touch, a byte for each value of a
+/// centroid from the first search on, and 8 bytes a passage for each concurrent search.
 pub struct LateIndex {
     folder: Folder,
     manifest: Manifest,

@@ -57,7 +57,8 @@
 //! Training holds its sample, 34 vectors a centroid where the caller gives that many: 65,536 x 34 x 512 bytes = 1.1 GB for 60M
 //! tokens, 4.6 GB for 2^18 centroids; a quarter of it makes slightly worse centroids. A writer holds the packed codec (512
 //! bytes a centroid, at most 128 MiB), `memory_mb`, and 4 bytes a passage, however large the corpus. A search holds 8 bytes a
-//! passage; what it reads of the files is the system's cache.
+//! passage, and all searches of an index together its centroids in bytes: 65,536 x 128 = 8 MB. What they read of the files is
+//! the system's cache.
 mod codec;
 mod edit;
 mod error;

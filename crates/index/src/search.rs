@@ -4,7 +4,8 @@
 //! 2. Candidates: for each query vector, a passage in the list of one of these centroids gains what its nearest one is nearer
 //!    than the best centroid that was not looked at. That is WARP's imputation of missing scores (arXiv 2501.17788, 4.2),
 //!    summed over the probed lists only: nothing is read of a passage's codes.
-//! 3. The best candidates are decompressed and scored by MaxSim.
+//! 3. The best candidates are decompressed to bytes and scored by MaxSim on these (`kernels::ByteTable`).
+//! 4. The best of them are decompressed and scored by MaxSim.
 //!
 //! Nothing depends on the number of threads: a query's sums are made in one order.
 use crate::IndexError;
@@ -13,7 +14,7 @@ use crate::edit::Deleted;
 use crate::postings::{Malformed, for_each};
 use crate::segment::Segment;
 use crate::select::{Best, keep_highest, key, unkey};
-use exsearch_kernels::{Panels, dot_rows, max_sim};
+use exsearch_kernels::{ByteQuery, ByteRows, Panels, dot_rows, max_sim};
 use rayon::prelude::*;
 
 /// How much a search looks at. The defaults give at least 0.98 of the ten passages that the widest search gives
@@ -26,8 +27,10 @@ pub struct SearchOptions {
     pub n_probe: usize,
     /// Groups of centroids that each query vector looks for these in.
     pub n_groups: usize,
-    /// Candidates that are decompressed and scored.
+    /// Candidates that are scored, at least in bytes.
     pub n_candidates: usize,
+    /// Candidates, the best by bytes, that are scored exactly; never fewer than twice `top_k`.
+    pub n_exact: usize,
     /// Whether one query uses all threads of the current rayon pool, which shortens it by less than it costs.
     pub parallel: bool,
 }
@@ -43,14 +46,15 @@ pub struct Scored {
 
 impl Default for SearchOptions {
     fn default() -> Self {
-        Self { top_k: 10, n_probe: 32, n_groups: 32, n_candidates: 256, parallel: false }
+        Self { top_k: 10, n_probe: 32, n_groups: 32, n_candidates: 256, n_exact: 32, parallel: false }
     }
 }
 
 impl SearchOptions {
     /// Looks at everything: the ranking is that of exact MaxSim on the decompressed vectors.
     pub fn exhaustive(top_k: usize) -> Self {
-        Self { top_k, n_probe: usize::MAX, n_groups: usize::MAX, n_candidates: usize::MAX, parallel: false }
+        let all = usize::MAX;
+        Self { top_k, n_probe: all, n_groups: all, n_candidates: all, n_exact: all, parallel: false }
     }
 }
 
@@ -85,6 +89,7 @@ struct Slot {
 struct Decoded {
     codes: Vec<u32>,
     vectors: Vec<f32>,
+    rows: ByteRows,
 }
 
 /// The centroids that a query vector looks at, nearest first, with their inner products.
@@ -108,21 +113,20 @@ impl View<'_> {
         } else {
             query.chunks_exact(dim).map(|vector| self.probe(vector, options)).collect()
         };
-        let candidates = self.candidates(&probes, options, scratch)?;
+        let mut candidates = self.candidates(&probes, options, scratch)?;
+        let n_exact = options.n_exact.max(options.top_k.saturating_mul(2));
+        if candidates.len() > n_exact {
+            let query = ByteQuery::new(query, dim);
+            let estimate = |passage, decoded: &mut Decoded| self.estimate(&query, passage, decoded);
+            let estimates = score_all(&candidates, options.parallel, &mut scratch.decoded, estimate)?;
+            candidates = best_of(&candidates, &estimates, n_exact);
+        }
         let query = pack(query, dim);
+        let score = |passage, decoded: &mut Decoded| self.score(&query, passage, decoded);
+        let scores = score_all(&candidates, options.parallel, &mut scratch.decoded, score)?;
         let mut best = Best::new(options.top_k);
-        if options.parallel {
-            let scores: Result<Vec<f32>, IndexError> = candidates
-                .par_iter()
-                .map_init(Decoded::default, |decoded, passage| self.score(&query, *passage, decoded))
-                .collect();
-            for (passage, score) in candidates.iter().zip(scores?) {
-                best.push(score, *passage);
-            }
-        } else {
-            for passage in &candidates {
-                best.push(self.score(&query, *passage, &mut scratch.decoded)?, *passage);
-            }
+        for (passage, score) in candidates.iter().zip(scores) {
+            best.push(score, *passage);
         }
         Ok(best.into_sorted().into_iter().map(|(score, passage)| Scored { passage, score }).collect())
     }
@@ -201,20 +205,31 @@ impl View<'_> {
         Ok(candidates)
     }
 
+    fn estimate(&self, query: &ByteQuery, passage: u32, decoded: &mut Decoded) -> Result<f32, IndexError> {
+        let residuals = self.read(passage, &mut decoded.codes)?;
+        Ok(self.codec.byte_table().max_sim(query, &decoded.codes, residuals, &mut decoded.rows))
+    }
+
     fn score(&self, query: &Panels, passage: u32, decoded: &mut Decoded) -> Result<f32, IndexError> {
         self.decode(passage, decoded)?;
         Ok(max_sim(query, &decoded.vectors))
     }
 
     fn decode(&self, passage: u32, decoded: &mut Decoded) -> Result<(), IndexError> {
+        let residuals = self.read(passage, &mut decoded.codes)?;
+        decoded.vectors.resize(decoded.codes.len() * self.codec.dim(), 0.0);
+        self.codec.decode(&decoded.codes, residuals, &mut decoded.vectors);
+        Ok(())
+    }
+
+    /// A passage's residuals; the numbers of its centroids go to `codes`.
+    fn read(&self, passage: u32, codes: &mut Vec<u32>) -> Result<&[u8], IndexError> {
         let segment = self.segments.partition_point(|segment| segment.entry.first_passage <= passage) - 1;
         let segment = &self.segments[segment];
         let tokens = segment.tokens(passage - segment.entry.first_passage)?;
-        decoded.codes.clear();
-        segment.read_codes(tokens.clone(), &mut decoded.codes)?;
-        decoded.vectors.resize(tokens.len() * self.codec.dim(), 0.0);
-        self.codec.decode(&decoded.codes, segment.residuals(tokens), &mut decoded.vectors);
-        Ok(())
+        codes.clear();
+        segment.read_codes(tokens.clone(), codes)?;
+        Ok(segment.residuals(tokens))
     }
 
     /// The vectors of a passage as the index holds them (`n_tokens x dim`).
@@ -223,6 +238,28 @@ impl View<'_> {
         self.decode(passage, &mut decoded)?;
         Ok(decoded.vectors)
     }
+}
+
+/// A score for each passage.
+fn score_all(
+    passages: &[u32],
+    parallel: bool,
+    decoded: &mut Decoded,
+    score: impl Fn(u32, &mut Decoded) -> Result<f32, IndexError> + Sync,
+) -> Result<Vec<f32>, IndexError> {
+    if parallel {
+        return passages.par_iter().map_init(Decoded::default, |decoded, passage| score(*passage, decoded)).collect();
+    }
+    passages.iter().map(|passage| score(*passage, decoded)).collect()
+}
+
+/// The `n` passages with the highest scores, ascending as they were.
+fn best_of(passages: &[u32], scores: &[f32], n: usize) -> Vec<u32> {
+    let mut keys: Vec<u64> = passages.iter().zip(scores).map(|(passage, score)| key(*score, *passage)).collect();
+    keep_highest(&mut keys, n);
+    let mut best: Vec<u32> = keys.into_iter().map(|key| unkey(key).1).collect();
+    best.sort_unstable();
+    best
 }
 
 /// Packs a query (`n x dim`) for MaxSim, on this thread alone.

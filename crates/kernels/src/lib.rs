@@ -6,7 +6,9 @@
 //! **Numbers do not depend on circumstances.** Every output element of a product is one chain of fused multiply-adds over
 //! k in ascending order, whatever the instruction set, the number of rows beside it or the number of threads. So a
 //! sequence's logits do not depend on its neighbours in a batch, and a resumed run repeats an uninterrupted one to the bit.
-//! Reductions over a row use sixteen interleaved partial sums in every instruction set.
+//! Reductions over a row use sixteen interleaved partial sums in every instruction set. Sums of bytes are integers, which are
+//! the same in any order.
+mod bytes;
 mod gemm;
 mod isa;
 mod mapped;
@@ -19,6 +21,7 @@ mod rows;
 mod testing;
 mod tile;
 
+pub use bytes::{ByteQuery, ByteRows, ByteTable};
 pub use gemm::{MatMut, MatRef, Operand, matmul, matmul_packed, matmul_serial};
 pub use isa::{Isa, isa};
 pub use mapped::MappedFile;

@@ -7,7 +7,7 @@ use super::{Codec, Floats, Inner, normalize};
 use crate::IndexError;
 use exsearch_kernels::{ResidualTable, SplitMix64, add, scale, sum_of_squares};
 use rayon::prelude::*;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Groups that a vector looks into while training, where a near miss costs little.
 const TRAINING_PROBE: usize = 8;
@@ -240,6 +240,7 @@ fn with_levels(grouped: Grouped, held_out: &[f32], dim: usize, config: &CodecCon
         group_starts: starts,
         group_centers: centers,
         centroids: Floats::Owned(centroids),
+        bytes: OnceLock::new(),
     };
     Codec { inner: Arc::new(inner) }
 }

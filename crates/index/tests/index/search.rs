@@ -76,6 +76,20 @@ fn a_wider_search_finds_more_of_what_exact_maxsim_finds() {
 }
 
 #[test]
+fn bytes_choose_what_floats_would() {
+    let (world, dir) = (World::new(2000, 64, 13), tempdir().unwrap());
+    for bits in [1, 2, 4] {
+        let dir = dir.path().join(bits.to_string());
+        let index = world.build(&dir, &CodecConfig { bits, ..Default::default() });
+        let options = SearchOptions::default();
+        let all = SearchOptions { n_exact: usize::MAX, ..options.clone() };
+        assert_eq!(results(&index, &world, &options), results(&index, &world, &all), "{bits} bits");
+        let parallel = SearchOptions { parallel: true, ..options.clone() };
+        assert_eq!(results(&index, &world, &parallel), results(&index, &world, &options));
+    }
+}
+
+#[test]
 fn threads_and_batches_change_nothing() {
     let (world, dir) = (World::new(400, 32, 5), tempdir().unwrap());
     let index = world.build(dir.path(), &CodecConfig::default());

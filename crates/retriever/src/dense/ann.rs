@@ -71,6 +71,8 @@ pub(super) fn search(
         n_probe: options.n_probe,
         n_groups: options.n_probe,
         n_candidates: options.n_candidates.max(n_exact),
+        // Twice `top_k`, the least, is enough: what they give is scored again by the vectors themselves.
+        n_exact: 0,
         parallel: false,
     };
     let numbers: Vec<u32> = lists.search(query, &candidates)?.iter().map(|found| found.passage).collect();

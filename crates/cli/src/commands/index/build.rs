@@ -39,7 +39,7 @@ pub(super) fn run(args: &Args, output: &Output) -> anyhow::Result<()> {
             encoder: encoder.as_ref().map(|(encoder, _)| &**encoder),
             bytes_a_number: if args.half { 2 } else { 4 },
             bits: args.bits,
-            buffer_bytes: args.memory_mb.unwrap_or(LateConfig::default().memory_mb) as u64 * (1 << 20),
+            buffer_bytes: buffer_mb(args) as u64 * (1 << 20),
         };
         let estimate = plan.estimate(passages)?;
         if args.estimate {
@@ -118,6 +118,15 @@ fn late_config(args: &Args) -> LateConfig {
         memory_mb: args.memory_mb.unwrap_or(default.memory_mb),
         commit_every: default.commit_every.min(args.commit_every),
         ..default
+    }
+}
+
+/// What a build of this kind buffers.
+fn buffer_mb(args: &Args) -> usize {
+    match args.kind {
+        Kind::Bm25 | Kind::Hybrid => bm25_config(args).memory_mb,
+        Kind::Late => late_config(args).memory_mb,
+        Kind::Dense => 0,
     }
 }
 
@@ -324,5 +333,34 @@ fn explain(error: Error) -> anyhow::Error {
             Err(source) => Error::Source { source, number }.into(),
         },
         error => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn check(flags: &[&str], expect: usize) {
+        let line = ["index", "passages.tsv", "--out", "index"].iter().chain(flags);
+        assert_eq!(buffer_mb(&Command::parse_from(line).args), expect, "{flags:?}");
+    }
+
+    #[test]
+    fn an_estimate_counts_the_buffers_of_its_own_kind() {
+        let (words, tokens) = (Bm25Config::default().memory_mb, LateConfig::default().memory_mb);
+        assert_ne!(words, tokens);
+        check(&[], words);
+        check(&["--kind", "hybrid"], words);
+        check(&["--kind", "late"], tokens);
+        check(&["--kind", "dense"], 0);
+        check(&["--kind", "late", "--memory-mb", "64"], 64);
+        check(&["--memory-mb", "64"], 64);
     }
 }
