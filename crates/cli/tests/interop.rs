@@ -25,9 +25,9 @@ struct Written {
 #[expect(clippy::print_stderr, reason = "how close it came is worth knowing where it passes too")]
 fn transformers_and_peft_compute_our_logits_from_what_we_write() {
     let folder = tempfile::tempdir().expect("a folder");
-    // Tied and untied heads; the untied one also has llama3's rotation and heads that are not hidden / n wide.
-    let written: Vec<Written> =
-        ["llama_tied", "llama_untied"].iter().flat_map(|name| write_all(name, &folder.path().join(name))).collect();
+    // Every family; tied and untied heads, biases, norms, windows, rotations and heads that are not hidden / n wide.
+    let names = ["llama_tied", "llama_untied", "llama_biased", "mistral", "qwen2", "qwen3", "gemma3"];
+    let written: Vec<Written> = names.iter().flat_map(|name| write_all(name, &folder.path().join(name))).collect();
     let theirs = load_with_python(&written, folder.path());
     for (ours, theirs) in written.iter().zip(&theirs) {
         assert_eq!(ours.logits.len(), theirs.len(), "{}", ours.name);
@@ -100,7 +100,7 @@ fn logits(decoder: &Decoder, adapter: Option<&Adapter>) -> Vec<f32> {
 }
 
 fn ids() -> Vec<u32> {
-    (0..24).map(|position| 3 + position * 37 % 300).collect()
+    (0..48).map(|position| 3 + position * 37 % 77).collect()
 }
 
 /// Learns all ids but the first.

@@ -1,9 +1,9 @@
 //! Batches against single runs, to the bit, on a small random decoder.
 use super::*;
-use exsearch_kernels::Panels;
 use exsearch_model::config::DecoderConfig;
-use exsearch_model::decoder::{LayerParameters, Parameters, Projection};
+use exsearch_model::decoder::Parameters;
 use exsearch_schema::Sampling;
+use std::convert::Infallible;
 use std::path::Path;
 
 const VOCABULARY: u32 = 40;
@@ -29,24 +29,15 @@ fn decoder() -> Decoder {
     });
     let config = DecoderConfig::from_json(Path::new("config.json"), json).expect("a valid configuration");
     let mut state = 1u32;
-    let mut panels = |k: usize, n: usize| {
+    let tensor = |_: &str, shape: &[usize]| {
+        let [n, k] = *shape else { return Ok::<_, Infallible>(vec![1.0; shape[0]]) };
         let next = || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             ((state >> 8) as f32 / (1 << 23) as f32 - 1.0) * 2.0 / (k as f32).sqrt()
         };
-        Panels::from_rows(&std::iter::repeat_with(next).take(k * n).collect::<Vec<_>>(), k, n)
+        Ok(std::iter::repeat_with(next).take(k * n).collect())
     };
-    let layers = (0..2)
-        .map(|_| LayerParameters {
-            attention_norm: vec![1.0; 16],
-            mlp_norm: vec![1.0; 16],
-            linears: Projection::ALL.map(|projection| {
-                let (k, n) = projection.sizes(&config);
-                panels(k, n)
-            }),
-        })
-        .collect();
-    let parameters = Parameters { embedding: panels(16, VOCABULARY as usize), layers, norm: vec![1.0; 16], head: None };
+    let Ok(parameters) = Parameters::from_tensors(&config, tensor);
     Decoder::new(config, parameters, 128)
 }
 

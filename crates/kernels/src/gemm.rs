@@ -52,10 +52,11 @@ impl<'a> MatRef<'a> {
         Self { values, rows, columns, row_stride, column_stride: 1 }
     }
 
-    /// The first `rows` rows.
-    pub fn first_rows(self, rows: usize) -> Self {
-        assert!(rows <= self.rows, "no more rows than there are");
-        Self { rows, ..self }
+    /// Some of its rows, one behind the other.
+    pub fn rows(self, rows: std::ops::Range<usize>) -> Self {
+        assert!(rows.start <= rows.end && rows.end <= self.rows, "no more rows than there are");
+        let values = &self.values[(rows.start * self.row_stride).min(self.values.len())..];
+        Self { values, rows: rows.len(), ..self }
     }
 
     /// The transpose.

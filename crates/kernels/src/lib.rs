@@ -30,6 +30,7 @@ pub use panels::{LANES, Panels};
 pub use random::SplitMix64;
 pub use residuals::ResidualTable;
 pub use rows::{
-    Adamw, adamw, add, dot, exp_in_place, gelu, gelu_tanh, layer_norm, log_softmax_at, max, rms_norm,
-    rms_norm_backward, rope, scale, softmax, softmax_cross_entropy_backward, sum_of_squares, swiglu, swiglu_backward,
+    Adamw, adamw, add, dot, exp_in_place, geglu, geglu_backward, gelu, gelu_tanh, layer_norm, log_softmax_at, max,
+    rms_norm, rms_norm_backward, rope, scale, softmax, softmax_cross_entropy_backward, sum_of_squares, swiglu,
+    swiglu_backward,
 };

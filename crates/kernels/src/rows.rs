@@ -89,6 +89,16 @@ fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
+/// 2 · sqrt(2 / π)
+const GELU_FACTOR: f32 = 2.0 * std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::FRAC_1_SQRT_2;
+
+/// What GELU's approximation by tanh multiplies x with.
+#[inline(always)]
+fn gelu_gate(x: f32) -> f32 {
+    let cubic = (x * x * x).mul_add(0.044_715, x);
+    sigmoid(GELU_FACTOR * cubic)
+}
+
 /// erf(x) to within 5e-7: an odd rational function of degree 13 over 8 between -4 and 4 (the coefficients of Eigen's
 /// `generic_fast_erf_float`); beyond them erf is 1 in f32.
 #[inline(always)]
@@ -232,12 +242,12 @@ multiversion! {
 }
 
 multiversion! {
-    /// RMSNorm (arXiv 1910.07467): `out = x / rms(x) · weight`; returns 1 / rms(x) for the backward pass.
-    pub fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) -> f32 {
+    /// RMSNorm (arXiv 1910.07467): `out = x / rms(x) · (weight + offset)`; returns 1 / rms(x) for the backward pass.
+    pub fn rms_norm(x: &[f32], weight: &[f32], offset: f32, epsilon: f32, out: &mut [f32]) -> f32 {
         let mean = reduce(x, x, |x, y, sum| x.mul_add(y, sum)) / x.len() as f32;
         let inverse = 1.0 / (mean + epsilon).sqrt();
         for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
-            *out = x * inverse * weight;
+            *out = x * inverse * (weight + offset);
         }
         inverse
     }
@@ -245,15 +255,15 @@ multiversion! {
 
 multiversion! {
     /// Adds RMSNorm's gradient with respect to x to `d_x`, given 1 / rms(x):
-    /// `d_x += inverse · (g - x · inverse² · mean(g · x))` with g = d_out · weight.
-    pub fn rms_norm_backward(d_out: &[f32], x: &[f32], weight: &[f32], inverse: f32, d_x: &mut [f32]) {
+    /// `d_x += inverse · (g - x · inverse² · mean(g · x))` with g = d_out · (weight + offset).
+    pub fn rms_norm_backward(d_out: &[f32], x: &[f32], weight: &[f32], offset: f32, inverse: f32, d_x: &mut [f32]) {
         let mut sums = [0f32; PARTIALS];
         for (position, ((d, x), weight)) in d_out.iter().zip(x).zip(weight).enumerate() {
-            sums[position % PARTIALS] = (d * weight).mul_add(*x, sums[position % PARTIALS]);
+            sums[position % PARTIALS] = (d * (weight + offset)).mul_add(*x, sums[position % PARTIALS]);
         }
         let shift = fold(sums) / x.len() as f32 * inverse * inverse;
         for (((d_x, d), x), weight) in d_x.iter_mut().zip(d_out).zip(x).zip(weight) {
-            *d_x += inverse * (d * weight - x * shift);
+            *d_x += inverse * (d * (weight + offset) - x * shift);
         }
     }
 }
@@ -288,11 +298,8 @@ multiversion! {
 multiversion! {
     /// GELU's approximation by tanh in place: `x · sigmoid(2 · sqrt(2 / π) · (x + 0.044715 x³))`.
     pub fn gelu_tanh(row: &mut [f32]) {
-        // 2 · sqrt(2 / π)
-        let factor = 2.0 * std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::FRAC_1_SQRT_2;
         for x in row {
-            let cubic = (*x * *x * *x).mul_add(0.044_715, *x);
-            *x *= sigmoid(factor * cubic);
+            *x *= gelu_gate(*x);
         }
     }
 }
@@ -328,6 +335,28 @@ multiversion! {
         for ((d, gate), up) in d_out.iter().zip(gate).zip(up) {
             let s = sigmoid(*gate);
             let d_gate = d * *up * s * (1.0 + *gate * (1.0 - s));
+            *up = d * *gate * s;
+            *gate = d_gate;
+        }
+    }
+}
+
+multiversion! {
+    /// GeGLU (arXiv 2002.05202): `out = gelu(gate) · up`, gelu by tanh.
+    pub fn geglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
+        for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+            *out = gate * gelu_gate(*gate) * up;
+        }
+    }
+}
+
+multiversion! {
+    /// [`swiglu_backward`] for [`geglu`].
+    pub fn geglu_backward(d_out: &[f32], gate: &mut [f32], up: &mut [f32]) {
+        for ((d, gate), up) in d_out.iter().zip(gate).zip(up) {
+            let s = gelu_gate(*gate);
+            let slope = GELU_FACTOR * (*gate * *gate).mul_add(3.0 * 0.044_715, 1.0);
+            let d_gate = d * *up * s * (1.0 + *gate * (1.0 - s) * slope);
             *up = d * *gate * s;
             *gate = d_gate;
         }
@@ -434,37 +463,55 @@ mod tests {
 
     #[test]
     fn rms_norm_and_its_gradient() {
+        for offset in [0.0, 1.0] {
+            check_rms_norm(offset);
+        }
+    }
+
+    fn check_rms_norm(offset: f32) {
         let (x, weight, d_out) = (values(37), values(74)[37..].to_vec(), values(111)[74..].to_vec());
         let mut out = vec![0.0; 37];
-        let inverse = rms_norm(&x, &weight, 1e-5, &mut out);
+        let inverse = rms_norm(&x, &weight, offset, 1e-5, &mut out);
         let loss = |x: &[f64]| {
             let rms = (x.iter().map(|x| x * x).sum::<f64>() / 37.0 + 1e-5).sqrt();
-            (0..37).map(|i| f64::from(d_out[i]) * x[i] / rms * f64::from(weight[i])).sum::<f64>()
+            (0..37).map(|i| f64::from(d_out[i]) * x[i] / rms * f64::from(weight[i] + offset)).sum::<f64>()
         };
         let wide: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
         close(dot(&out, &d_out), loss(&wide), 1e-5);
         let mut d_x = vec![1.0; 37];
-        rms_norm_backward(&d_out, &x, &weight, inverse, &mut d_x);
+        rms_norm_backward(&d_out, &x, &weight, offset, inverse, &mut d_x);
         for idx in [0, 17, 36] {
             close(d_x[idx], 1.0 + numeric(&x, idx, loss), 1e-4);
         }
     }
 
     #[test]
-    fn swiglu_and_its_gradient() {
+    fn gated_activations_and_their_gradients() {
+        let silu = |x: f64| x / (1.0 + (-x).exp());
+        let gelu = |x: f64| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)).tanh());
+        check_gated(swiglu, swiglu_backward, silu);
+        check_gated(geglu, geglu_backward, gelu);
+    }
+
+    fn check_gated(
+        forward: fn(&[f32], &[f32], &mut [f32]),
+        backward: fn(&[f32], &mut [f32], &mut [f32]),
+        activation: fn(f64) -> f64,
+    ) {
         let (gate, up, d_out) = (values(33), values(66)[33..].to_vec(), values(99)[66..].to_vec());
         let (mut d_gate, mut d_up) = (gate.clone(), up.clone());
-        swiglu_backward(&d_out, &mut d_gate, &mut d_up);
-        let silu = |x: f64| x / (1.0 + (-x).exp());
-        for idx in [0, 16, 32] {
-            let by_gate = numeric(&gate, idx, |g| f64::from(d_out[idx]) * silu(g[idx]) * f64::from(up[idx]));
-            let by_up = numeric(&up, idx, |u| f64::from(d_out[idx]) * silu(f64::from(gate[idx])) * u[idx]);
+        backward(&d_out, &mut d_gate, &mut d_up);
+        for idx in [0, 4, 16, 32] {
+            let by_gate = numeric(&gate, idx, |g| f64::from(d_out[idx]) * activation(g[idx]) * f64::from(up[idx]));
+            let by_up = numeric(&up, idx, |u| f64::from(d_out[idx]) * activation(f64::from(gate[idx])) * u[idx]);
             close(d_gate[idx], by_gate, 1e-4);
             close(d_up[idx], by_up, 1e-4);
         }
         let mut out = vec![0.0; 33];
-        swiglu(&gate, &up, &mut out);
-        close(out[4], silu(f64::from(gate[4])) * f64::from(up[4]), 1e-5);
+        forward(&gate, &up, &mut out);
+        for idx in 0..33 {
+            close(out[idx], activation(f64::from(gate[idx])) * f64::from(up[idx]), 1e-5);
+        }
     }
 
     #[test]

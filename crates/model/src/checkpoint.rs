@@ -76,7 +76,7 @@ pub fn load_adapter(dir: &Path, config: &DecoderConfig) -> Result<Adapter, Model
     let rank = rank as usize;
     let weights = Weights::open_file(&dir.join(ADAPTER_WEIGHTS))?;
     let mut n_pairs = 0;
-    let layers = (0..config.n_layers)
+    let layers = (0..config.layers.len())
         .map(|layer_idx| {
             let mut pairs: [Option<LoraPair>; 7] = Default::default();
             for projection in Projection::ALL {

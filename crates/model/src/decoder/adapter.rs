@@ -41,7 +41,7 @@ impl Adapter {
     /// A fresh adapter: A uniform within ±sqrt(1 / in) as PEFT initializes it (Kaiming with a = sqrt 5), B zero.
     pub fn new(lora: &LoraConfig, config: &DecoderConfig, seed: u64) -> Self {
         let mut random = SplitMix64(seed);
-        let layers = (0..config.n_layers)
+        let layers = (0..config.layers.len())
             .map(|_| {
                 Projection::ALL.map(|projection| {
                     let (k, n) = projection.sizes(config);

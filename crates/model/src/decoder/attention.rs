@@ -1,8 +1,11 @@
 //! Causal attention of one head, forward and backward, in blocks of queries so that memory stays linear in length.
 //!
-//! Legend: n = queries, t = keys, d = head size. A block's scores are `[block, t]`; columns that a query may not see are
-//! zero after the softmax, which adds exactly nothing to the sums behind it.
+//! Legend: n = queries, t = keys, d = head size. A block's scores are `[block, t]`, t counting the keys that some query of the
+//! block sees: with a window, a block costs no more at a long sequence's end than at its start. Columns that a query does not
+//! see are zero after the softmax, which adds exactly nothing to the sums behind it; and the softmax itself runs over what is
+//! seen alone, so that no number depends on where a block starts.
 use exsearch_kernels::{LANES, MatMut, MatRef, Operand, matmul_serial, scale, softmax};
+use std::ops::Range;
 
 /// Queries a block: at 8,192 keys its scores take 64 x 8,192 x 4 B = 2 MB.
 const BLOCK: usize = 64;
@@ -15,6 +18,10 @@ pub(super) struct Memory<'a> {
     /// Rows `[t, d]`.
     pub(super) values: MatRef<'a>,
     pub(super) head_dim: usize,
+    /// Products of queries and keys are multiplied with it.
+    pub(super) scale: f32,
+    /// How many keys a query sees, its own the last of them; all before it where there is none.
+    pub(super) window: Option<usize>,
 }
 
 /// What the backward pass needs beside [`Memory`].
@@ -27,28 +34,43 @@ pub(super) struct MemoryForBackward<'a> {
 }
 
 impl Memory<'_> {
-    /// Replaces `scores` by the softmax of a block of queries over the keys they may see, and returns log-sum-exps.
+    /// The first key that the query at `position` sees.
+    fn first_key(&self, position: usize) -> usize {
+        self.window.map_or(0, |window| (position + 1).saturating_sub(window))
+    }
+
+    /// The keys that the queries at `first..=last` see, from the start of a panel on.
+    fn keys_seen(&self, first: usize, last: usize) -> Range<usize> {
+        self.first_key(first) / LANES * LANES..last + 1
+    }
+
+    /// Columns of panels `[t / 32][d][32]`.
+    fn columns<'p>(&self, panels: &'p [f32], keys: &Range<usize>) -> Operand<'p> {
+        Operand::PanelSlice { values: &panels[keys.start * self.head_dim..], k: self.head_dim, n: keys.len() }
+    }
+
+    /// Replaces `scores` by the softmax of a block of queries over those of `keys` that they may see, and returns log-sum-exps.
     /// Query row r belongs to the token at `first + r / rows_a_token`.
     fn probabilities(
         &self,
         queries: MatRef<'_>,
-        rows: usize,
+        (rows, rows_a_token): (usize, usize),
         first: usize,
-        rows_a_token: usize,
+        keys: &Range<usize>,
         scores: &mut Vec<f32>,
     ) -> Vec<f32> {
-        let n_keys = first + (rows - 1) / rows_a_token + 1;
-        scores.resize(rows * n_keys, 0.0);
-        let keys = Operand::PanelSlice { values: self.keys, k: self.head_dim, n: n_keys };
-        matmul_serial(queries, keys, MatMut::new(scores, rows, n_keys), false);
-        let factor = 1.0 / (self.head_dim as f32).sqrt();
+        scores.resize(rows * keys.len(), 0.0);
+        matmul_serial(queries, self.columns(self.keys, keys), MatMut::new(scores, rows, keys.len()), false);
         let lse = |(row_idx, row): (usize, &mut [f32])| {
-            let (seen, unseen) = row.split_at_mut(first + row_idx / rows_a_token + 1);
-            unseen.fill(0.0);
-            scale(seen, factor);
+            let position = first + row_idx / rows_a_token;
+            let (row, later) = row.split_at_mut(position + 1 - keys.start);
+            let (earlier, seen) = row.split_at_mut(self.first_key(position) - keys.start);
+            earlier.fill(0.0);
+            later.fill(0.0);
+            scale(seen, self.scale);
             softmax(seen)
         };
-        scores.chunks_exact_mut(n_keys).enumerate().map(lse).collect()
+        scores.chunks_exact_mut(keys.len()).enumerate().map(lse).collect()
     }
 
     /// Attention of `queries` rows, `rows_a_token` heads for each token from position `first` on, into `out` (as many rows of
@@ -68,11 +90,11 @@ impl Memory<'_> {
         for start in (0..n_rows).step_by(block) {
             let rows = block.min(n_rows - start);
             let position = first + start / rows_a_token;
+            let keys = self.keys_seen(position, position + (rows - 1) / rows_a_token);
             let block_queries = MatRef::strided(&queries[start * query_stride..], rows, d, query_stride);
-            all_lse.extend(self.probabilities(block_queries, rows, position, rows_a_token, &mut scores));
-            let n_keys = scores.len() / rows;
-            let weights = MatRef::new(&scores, rows, n_keys);
-            let values = Operand::Rows(self.values.first_rows(n_keys));
+            all_lse.extend(self.probabilities(block_queries, (rows, rows_a_token), position, &keys, &mut scores));
+            let weights = MatRef::new(&scores, rows, keys.len());
+            let values = Operand::Rows(self.values.rows(keys));
             matmul_serial(weights, values, MatMut::new(&mut out[start * d..][..rows * d], rows, d), false);
         }
         all_lse
@@ -89,39 +111,42 @@ impl Memory<'_> {
         lse: &[f32],
     ) -> [Vec<f32>; 3] {
         let (d, n) = (self.head_dim, lse.len());
-        let factor = 1.0 / (d as f32).sqrt();
         let [mut d_queries, mut d_keys, mut d_values] = [(); 3].map(|()| vec![0.0; n * d]);
         let (mut weights, mut d_scores) = (Vec::new(), Vec::new());
         for start in (0..n).step_by(BLOCK) {
             let rows = BLOCK.min(n - start);
-            let n_keys = start + rows;
+            let keys = self.keys_seen(start, start + rows - 1);
+            let n_keys = keys.len();
             let block_queries = MatRef::strided(&queries[start * query_stride..], rows, d, query_stride);
             let d_out = MatRef::strided(&d_outputs[start * query_stride..], rows, d, query_stride);
             weights.resize(rows * n_keys, 0.0);
-            let keys = Operand::PanelSlice { values: self.keys, k: d, n: n_keys };
-            matmul_serial(block_queries, keys, MatMut::new(&mut weights, rows, n_keys), false);
+            let key_columns = self.columns(self.keys, &keys);
+            matmul_serial(block_queries, key_columns, MatMut::new(&mut weights, rows, n_keys), false);
             d_scores.resize(rows * n_keys, 0.0);
-            let values = Operand::PanelSlice { values: more.value_panels, k: d, n: n_keys };
-            matmul_serial(d_out, values, MatMut::new(&mut d_scores, rows, n_keys), false);
+            let value_columns = self.columns(more.value_panels, &keys);
+            matmul_serial(d_out, value_columns, MatMut::new(&mut d_scores, rows, n_keys), false);
             for row in 0..rows {
-                let seen = start + row + 1;
+                let seen = self.first_key(start + row) - keys.start..start + row + 1 - keys.start;
                 let (p, d_s) = (&mut weights[row * n_keys..][..n_keys], &mut d_scores[row * n_keys..][..n_keys]);
-                p[seen..].fill(0.0);
-                d_s[seen..].fill(0.0);
-                scale(&mut p[..seen], factor);
-                exsearch_kernels::exp_in_place(&mut p[..seen], lse[start + row]);
+                for row in [&mut *p, &mut *d_s] {
+                    row[..seen.start].fill(0.0);
+                    row[seen.end..].fill(0.0);
+                }
+                let (p, d_s) = (&mut p[seen.clone()], &mut d_s[seen]);
+                scale(p, self.scale);
+                exsearch_kernels::exp_in_place(p, lse[start + row]);
                 let at = (start + row) * query_stride;
                 let shift = exsearch_kernels::dot(&d_outputs[at..][..d], &outputs[at..][..d]);
-                for (d_s, p) in d_s[..seen].iter_mut().zip(&p[..seen]) {
-                    *d_s = p * (*d_s - shift) * factor;
+                for (d_s, p) in d_s.iter_mut().zip(&*p) {
+                    *d_s = p * (*d_s - shift) * self.scale;
                 }
             }
             let (p, d_s) = (MatRef::new(&weights, rows, n_keys), MatRef::new(&d_scores, rows, n_keys));
-            let keys = Operand::Rows(more.key_rows.first_rows(n_keys));
-            matmul_serial(d_s, keys, MatMut::new(&mut d_queries[start * d..][..rows * d], rows, d), false);
-            let d_k = MatMut::new(&mut d_keys[..n_keys * d], n_keys, d);
+            let key_rows = Operand::Rows(more.key_rows.rows(keys.clone()));
+            matmul_serial(d_s, key_rows, MatMut::new(&mut d_queries[start * d..][..rows * d], rows, d), false);
+            let d_k = MatMut::new(&mut d_keys[keys.start * d..keys.end * d], n_keys, d);
             matmul_serial(d_s.transposed(), Operand::Rows(block_queries), d_k, true);
-            let d_v = MatMut::new(&mut d_values[..n_keys * d], n_keys, d);
+            let d_v = MatMut::new(&mut d_values[keys.start * d..keys.end * d], n_keys, d);
             matmul_serial(p.transposed(), Operand::Rows(d_out), d_v, true);
         }
         [d_queries, d_keys, d_values]

@@ -20,7 +20,7 @@ pub struct KvCache {
 impl KvCache {
     /// An empty cache.
     pub fn new(config: &DecoderConfig) -> Self {
-        let n_heads = config.n_layers * config.n_kv_heads;
+        let n_heads = config.layers.len() * config.n_kv_heads;
         Self {
             keys: vec![Vec::new(); n_heads],
             values: vec![Vec::new(); n_heads],
@@ -37,7 +37,7 @@ impl KvCache {
 
     /// Bytes a token takes in a cache of this configuration.
     pub fn bytes_a_token(config: &DecoderConfig) -> usize {
-        2 * config.n_layers * config.n_kv_heads * config.head_dim * size_of::<f32>()
+        2 * config.layers.len() * config.n_kv_heads * config.head_dim * size_of::<f32>()
     }
 
     /// A cache of the first `n_tokens`, copied.

@@ -3,14 +3,16 @@
 //! One sequence at a time: on CPU a few hundred rows already fill the kernels, and nothing is ever padded. Either every
 //! layer keeps what its backward pass needs (about 33 KB a token and layer for SmolLM2-135M), or only its input (2.3 KB)
 //! and computes the rest again.
-use super::attention::{Memory, MemoryForBackward, panels_of_head};
+use super::attention::{MemoryForBackward, panels_of_head};
 use super::parameters::embedding_column;
-use super::{Adapter, Decoder, Parameters, Projection};
+use super::{Adapter, Decoder, Norm, Parameters, Projection};
+use crate::config::Activation;
 use exsearch_kernels::{
-    LANES, MatMut, MatRef, Operand, Panels, add, matmul, matmul_packed, rms_norm, rms_norm_backward, rope, scale,
-    softmax_cross_entropy_backward, swiglu, swiglu_backward,
+    LANES, MatMut, MatRef, Operand, Panels, add, geglu_backward, matmul, matmul_packed, rms_norm, rms_norm_backward,
+    scale, softmax_cross_entropy_backward, swiglu_backward,
 };
 use rayon::prelude::*;
+use std::borrow::Cow;
 
 /// Weights in the layout of the backward products: `[out, in]`, and the head `[v, h]`.
 pub struct BackwardWeights {
@@ -39,20 +41,29 @@ pub struct Learned {
 
 /// What a layer's backward pass needs from its forward pass.
 struct LayerSaved {
-    x: Vec<f32>,
-    attention_inverse: Vec<f32>,
+    attention_norm: Normed,
+    /// After norm and rotation, as are the keys.
     queries: Vec<f32>,
     keys: Vec<f32>,
     values: Vec<f32>,
+    query_norm: Option<Normed>,
+    key_norm: Option<Normed>,
     /// By query head `[heads, t]`.
     lse: Vec<Vec<f32>>,
     attended: Vec<f32>,
-    x_middle: Vec<f32>,
-    mlp_inverse: Vec<f32>,
+    attention_output_norm: Option<Normed>,
+    mlp_norm: Normed,
     gate: Vec<f32>,
     up: Vec<f32>,
+    mlp_output_norm: Option<Normed>,
     /// s·(x·A) of each projection.
     inner: [Vec<f32>; 7],
+}
+
+/// What went into an RMSNorm, and 1 / rms of each of its rows.
+struct Normed {
+    x: Vec<f32>,
+    inverses: Vec<f32>,
 }
 
 /// The adapter's pairs transposed: A `[r, in]`, B `[out, r]`.
@@ -161,9 +172,9 @@ impl Pass<'_> {
         let inputs = &ids[..self.positions.len()];
         let mut x = vec![0.0; inputs.len() * h];
         for (row, token) in x.chunks_exact_mut(h).zip(inputs) {
-            self.decoder.parameters.embed(*token, row);
+            self.decoder.embed(*token, row);
         }
-        let n_layers = self.decoder.config.n_layers;
+        let n_layers = self.decoder.config.layers.len();
         let (mut inputs_of_layers, mut saved) = (Vec::new(), Vec::new());
         for layer_idx in 0..n_layers {
             if recompute {
@@ -183,11 +194,12 @@ impl Pass<'_> {
             self.layer_backward(layer_idx, layer, &mut d_x);
         }
         if let Gradients::Full(gradients) = self.gradients {
+            let scale = self.decoder.config.embedding_scale;
             for (token, d_row) in inputs.iter().zip(d_x.chunks_exact(h)) {
                 let (first, lane) = embedding_column(&gradients.embedding, *token);
                 let column = &mut gradients.embedding.values_mut()[first..];
                 for (row, d) in d_row.iter().enumerate() {
-                    column[row * LANES + lane] += d;
+                    column[row * LANES + lane] += d * scale;
                 }
             }
         }
@@ -207,41 +219,54 @@ impl Pass<'_> {
             out
         };
         let mut normed = Vec::new();
-        let attention_inverse = decoder.norm_rows(x, &layer.attention_norm, &mut normed);
+        let attention_inverses = decoder.norm_rows(x, layer.required_norm(Norm::Attention), &mut normed);
         let mut queries = linear(Projection::Query, &normed);
         let mut keys = linear(Projection::Key, &normed);
         let values = linear(Projection::Value, &normed);
-        decoder.rotate(&mut queries, &self.positions);
-        decoder.rotate(&mut keys, &self.positions);
-        let (attended, lse) = self.attend(&queries, &keys, &values);
+        let query_norm = self.normalize(layer.norm(Norm::Query), &mut queries);
+        let key_norm = self.normalize(layer.norm(Norm::Key), &mut keys);
+        decoder.rotate(layer_idx, &mut queries, &self.positions);
+        decoder.rotate(layer_idx, &mut keys, &self.positions);
+        let (attended, lse) = self.attend(layer_idx, &queries, &keys, &values);
         let mut x_middle = linear(Projection::Output, &attended);
+        let attention_output_norm = self.normalize(layer.norm(Norm::AttentionOutput), &mut x_middle);
         add(&mut x_middle, x);
-        let mlp_inverse = decoder.norm_rows(&x_middle, &layer.mlp_norm, &mut normed);
+        let mlp_inverses = decoder.norm_rows(&x_middle, layer.required_norm(Norm::Mlp), &mut normed);
         let gate = linear(Projection::Gate, &normed);
         let up = linear(Projection::Up, &normed);
         let mut active = vec![0.0; t * i];
-        swiglu_rows(&gate, &up, &mut active, i);
+        decoder.activate(&gate, &up, &mut active);
         let mut out = linear(Projection::Down, &active);
+        let mlp_output_norm = self.normalize(layer.norm(Norm::MlpOutput), &mut out);
         add(&mut out, &x_middle);
         let x = std::mem::replace(x, out);
         LayerSaved {
-            x,
-            attention_inverse,
+            attention_norm: Normed { x, inverses: attention_inverses },
             queries,
             keys,
             values,
+            query_norm,
+            key_norm,
             lse,
             attended,
-            x_middle,
-            mlp_inverse,
+            attention_output_norm,
+            mlp_norm: Normed { x: x_middle, inverses: mlp_inverses },
             gate,
             up,
+            mlp_output_norm,
             inner,
         }
     }
 
+    /// Normalizes rows in place where the layer has a norm for them.
+    fn normalize(&self, weight: Option<&[f32]>, rows: &mut Vec<f32>) -> Option<Normed> {
+        let mut normed = Vec::new();
+        let inverses = self.decoder.norm_rows(rows, weight?, &mut normed);
+        Some(Normed { x: std::mem::replace(rows, normed), inverses })
+    }
+
     /// Attention over the sequence itself: `[t, heads · d]`, and the log-sum-exps by head.
-    fn attend(&self, queries: &[f32], keys: &[f32], values: &[f32]) -> (Vec<f32>, Vec<Vec<f32>>) {
+    fn attend(&self, layer_idx: usize, queries: &[f32], keys: &[f32], values: &[f32]) -> (Vec<f32>, Vec<Vec<f32>>) {
         let config = &self.decoder.config;
         let (d, n_heads, n_kv) = (config.head_dim, config.n_heads, config.n_kv_heads);
         let (t, group, width, kv_width) = (self.positions.len(), n_heads / n_kv, n_heads * d, n_kv * d);
@@ -251,7 +276,7 @@ impl Pass<'_> {
             .into_par_iter()
             .map(|head| {
                 let values = MatRef::strided(&values[head / group * d..], t, d, kv_width);
-                let memory = Memory { keys: &panels[head / group], values, head_dim: d };
+                let memory = self.decoder.memory(layer_idx, &panels[head / group], values);
                 let mut out = vec![0.0; t * d];
                 let lse = memory.attend(&queries[head * d..], width, (t, 1), 0, &mut out);
                 (out, lse)
@@ -270,7 +295,8 @@ impl Pass<'_> {
     fn head(&mut self, x: &[f32], ids: &[u32], weights: &[f32]) -> (Learned, Vec<f32>) {
         let decoder = self.decoder;
         let (h, v) = (decoder.config.hidden_size, decoder.config.vocab_size);
-        let norm = &decoder.parameters.norm;
+        let (norm, offset, epsilon) =
+            (&decoder.parameters.norm, decoder.config.norm_offset, decoder.config.rms_norm_eps);
         let targets: Vec<usize> = (1..=self.positions.len()).filter(|&idx| weights[idx] != 0.0).collect();
         let mut learned = Learned { n_targets: targets.len(), ..Learned::default() };
         let mut d_x = vec![0.0; x.len()];
@@ -281,7 +307,7 @@ impl Pass<'_> {
             let inverses: Vec<f32> = targets
                 .iter()
                 .zip(hidden.chunks_exact_mut(h))
-                .map(|(idx, out)| rms_norm(&x[(idx - 1) * h..][..h], norm, decoder.config.rms_norm_eps, out))
+                .map(|(idx, out)| rms_norm(&x[(idx - 1) * h..][..h], norm, offset, epsilon, out))
                 .collect();
             decoder.logits(&hidden, &mut logits);
             let logprobs: Vec<f32> = logits
@@ -303,7 +329,7 @@ impl Pass<'_> {
             for ((idx, d_out), inverse) in targets.iter().zip(d_hidden.chunks_exact(h)).zip(inverses) {
                 let row = (idx - 1) * h..idx * h;
                 accumulate_norm_weight(d_out, &x[row.clone()], inverse, &mut d_norm);
-                rms_norm_backward(d_out, &x[row.clone()], norm, inverse, &mut d_x[row]);
+                rms_norm_backward(d_out, &x[row.clone()], norm, offset, inverse, &mut d_x[row]);
             }
         }
         if let Gradients::Full(gradients) = self.gradients {
@@ -318,39 +344,74 @@ impl Pass<'_> {
         let (t, h, i) = (self.positions.len(), decoder.config.hidden_size, decoder.config.intermediate_size);
         let layer = &decoder.parameters.layers[layer_idx];
 
-        // x_out = x_middle + down(swiglu(gate(n), up(n))), n = norm(x_middle)
+        // x_out = x_middle + norm?(down(act(gate(n)) · up(n))), n = norm(x_middle)
         let mut active = vec![0.0; t * i];
-        swiglu_rows(&saved.gate, &saved.up, &mut active, i);
+        decoder.activate(&saved.gate, &saved.up, &mut active);
         let mut d_active = vec![0.0; t * i];
-        self.linear_backward(layer_idx, Projection::Down, &saved, &active, d_x, &mut d_active);
-        drop(active);
+        let d_output = self.before_norm(layer_idx, Norm::MlpOutput, saved.mlp_output_norm.take(), Cow::Borrowed(&*d_x));
+        self.linear_backward(layer_idx, Projection::Down, &saved, &active, &d_output, &mut d_active);
+        drop((active, d_output));
         let (mut d_gate, mut d_up) = (std::mem::take(&mut saved.gate), std::mem::take(&mut saved.up));
+        let activation_backward = match decoder.config.activation {
+            Activation::Silu => swiglu_backward,
+            Activation::GeluTanh => geglu_backward,
+        };
         let rows = d_active.par_chunks_exact(i).zip(d_gate.par_chunks_exact_mut(i)).zip(d_up.par_chunks_exact_mut(i));
-        rows.for_each(|((d_active, gate), up)| swiglu_backward(d_active, gate, up));
+        rows.for_each(|((d_active, gate), up)| activation_backward(d_active, gate, up));
         drop(d_active);
         let mut normed = Vec::new();
-        decoder.norm_rows(&saved.x_middle, &layer.mlp_norm, &mut normed);
+        decoder.norm_rows(&saved.mlp_norm.x, layer.required_norm(Norm::Mlp), &mut normed);
         let mut d_normed = vec![0.0; t * h];
         self.linear_backward(layer_idx, Projection::Gate, &saved, &normed, &d_gate, &mut d_normed);
         self.linear_backward(layer_idx, Projection::Up, &saved, &normed, &d_up, &mut d_normed);
         drop((d_gate, d_up));
-        let d_weight = norm_backward(&d_normed, &saved.x_middle, &layer.mlp_norm, &saved.mlp_inverse, d_x);
-        if let Gradients::Full(gradients) = self.gradients {
-            add(&mut gradients.layers[layer_idx].mlp_norm, &d_weight);
-        }
+        self.norm_backward(layer_idx, Norm::Mlp, &saved.mlp_norm, &d_normed, d_x);
 
-        // x_middle = x + output(attention(rope(query(n)), rope(key(n)), value(n))), n = norm(x)
+        // x_middle = x + norm?(output(attention(rope(norm?(query(n))), rope(norm?(key(n))), value(n)))), n = norm(x)
         let mut d_attended = vec![0.0; saved.attended.len()];
-        self.linear_backward(layer_idx, Projection::Output, &saved, &saved.attended, d_x, &mut d_attended);
-        let [d_queries, d_keys, d_values] = self.attend_backward(&saved, &d_attended);
-        decoder.norm_rows(&saved.x, &layer.attention_norm, &mut normed);
+        let d_output = Cow::Borrowed(&*d_x);
+        let d_output = self.before_norm(layer_idx, Norm::AttentionOutput, saved.attention_output_norm.take(), d_output);
+        self.linear_backward(layer_idx, Projection::Output, &saved, &saved.attended, &d_output, &mut d_attended);
+        drop(d_output);
+        let [d_queries, d_keys, d_values] = self.attend_backward(layer_idx, &saved, &d_attended);
+        let d_queries = self.before_norm(layer_idx, Norm::Query, saved.query_norm.take(), Cow::Owned(d_queries));
+        let d_keys = self.before_norm(layer_idx, Norm::Key, saved.key_norm.take(), Cow::Owned(d_keys));
+        decoder.norm_rows(&saved.attention_norm.x, layer.required_norm(Norm::Attention), &mut normed);
         d_normed.fill(0.0);
         self.linear_backward(layer_idx, Projection::Query, &saved, &normed, &d_queries, &mut d_normed);
         self.linear_backward(layer_idx, Projection::Key, &saved, &normed, &d_keys, &mut d_normed);
         self.linear_backward(layer_idx, Projection::Value, &saved, &normed, &d_values, &mut d_normed);
-        let d_weight = norm_backward(&d_normed, &saved.x, &layer.attention_norm, &saved.attention_inverse, d_x);
+        self.norm_backward(layer_idx, Norm::Attention, &saved.attention_norm, &d_normed, d_x);
+    }
+
+    /// The gradient before a norm that [`Pass::normalize`] did, given the one behind it; the same where it did nothing.
+    fn before_norm<'d>(
+        &mut self,
+        layer_idx: usize,
+        norm: Norm,
+        normed: Option<Normed>,
+        d_out: Cow<'d, [f32]>,
+    ) -> Cow<'d, [f32]> {
+        let Some(normed) = normed else { return d_out };
+        let mut d_x = vec![0.0; d_out.len()];
+        self.norm_backward(layer_idx, norm, &normed, &d_out, &mut d_x);
+        Cow::Owned(d_x)
+    }
+
+    /// Adds the gradient through a norm to `d_x`, and to the gradients that of its weight.
+    fn norm_backward(&mut self, layer_idx: usize, norm: Norm, normed: &Normed, d_out: &[f32], d_x: &mut [f32]) {
+        let (decoder, x) = (self.decoder, &normed.x);
+        let weight = decoder.parameters.layers[layer_idx].norm(norm).expect("what was normalized has a norm");
+        let mut d_weight = vec![0.0; weight.len()];
+        for (row, inverse) in normed.inverses.iter().enumerate() {
+            let row = row * weight.len()..(row + 1) * weight.len();
+            let (d_out, x) = (&d_out[row.clone()], &x[row.clone()]);
+            accumulate_norm_weight(d_out, x, *inverse, &mut d_weight);
+            rms_norm_backward(d_out, x, weight, decoder.config.norm_offset, *inverse, &mut d_x[row]);
+        }
         if let Gradients::Full(gradients) = self.gradients {
-            add(&mut gradients.layers[layer_idx].attention_norm, &d_weight);
+            let gradient = gradients.layers[layer_idx].norms[norm as usize].as_mut();
+            add(gradient.expect("a gradient for each weight"), &d_weight);
         }
     }
 
@@ -367,6 +428,11 @@ impl Pass<'_> {
     ) {
         let (t, slot) = (self.positions.len(), projection as usize);
         let (n_in, n_out) = projection.sizes(&self.decoder.config);
+        if let Gradients::Full(gradients) = self.gradients
+            && let Some(d_bias) = &mut gradients.layers[layer_idx].biases[slot]
+        {
+            d_y.chunks_exact(n_out).for_each(|row| add(d_bias, row));
+        }
         let (x, d_y) = (MatRef::new(x, t, n_in), MatRef::new(d_y, t, n_out));
         let base = Operand::Panels(&self.weights.layers[layer_idx][slot]);
         matmul(d_y, base, MatMut::new(d_x, t, n_in), true);
@@ -392,7 +458,7 @@ impl Pass<'_> {
     }
 
     /// The gradients with respect to queries, keys and values before their rotation.
-    fn attend_backward(&self, saved: &LayerSaved, d_attended: &[f32]) -> [Vec<f32>; 3] {
+    fn attend_backward(&self, layer_idx: usize, saved: &LayerSaved, d_attended: &[f32]) -> [Vec<f32>; 3] {
         let config = &self.decoder.config;
         let (d, n_heads, n_kv) = (config.head_dim, config.n_heads, config.n_kv_heads);
         let (t, group, width, kv_width) = (self.positions.len(), n_heads / n_kv, n_heads * d, n_kv * d);
@@ -405,8 +471,8 @@ impl Pass<'_> {
             .map(|head| {
                 let kv_head = head / group;
                 let rows = |values| MatRef::strided(values, t, d, kv_width);
-                let memory =
-                    Memory { keys: &key_panels[kv_head], values: rows(&saved.values[kv_head * d..]), head_dim: d };
+                let values = rows(&saved.values[kv_head * d..]);
+                let memory = self.decoder.memory(layer_idx, &key_panels[kv_head], values);
                 let more = MemoryForBackward {
                     key_rows: rows(&saved.keys[kv_head * d..]),
                     value_panels: &value_panels[kv_head],
@@ -423,13 +489,8 @@ impl Pass<'_> {
             interleave(d_key, &mut d_keys, head / group, d, kv_width);
             interleave(d_value, &mut d_values, head / group, d, kv_width);
         }
-        for (rows, width) in [(&mut d_queries, width), (&mut d_keys, kv_width)] {
-            for (row, position) in rows.chunks_exact_mut(width).zip(&self.positions) {
-                let (cos, sin) = self.decoder.rope.at(*position);
-                let back: Vec<f32> = sin.iter().map(|sin| -sin).collect();
-                rope(row, cos, &back);
-            }
-        }
+        self.decoder.rotate_back(layer_idx, &mut d_queries, &self.positions);
+        self.decoder.rotate_back(layer_idx, &mut d_keys, &self.positions);
         [d_queries, d_keys, d_values]
     }
 }
@@ -443,23 +504,6 @@ fn interleave(rows: &[f32], out: &mut [f32], head: usize, d: usize, width: usize
     for (row, out) in rows.chunks_exact(d).zip(out.chunks_exact_mut(width)) {
         add(&mut out[head * d..][..d], row);
     }
-}
-
-fn swiglu_rows(gate: &[f32], up: &[f32], out: &mut [f32], i: usize) {
-    let rows = out.par_chunks_exact_mut(i).zip(gate.par_chunks_exact(i)).zip(up.par_chunks_exact(i));
-    rows.for_each(|((out, gate), up)| swiglu(gate, up, out));
-}
-
-/// Adds the gradient through RMSNorm to `d_x` and returns the one of its weight.
-fn norm_backward(d_out: &[f32], x: &[f32], weight: &[f32], inverses: &[f32], d_x: &mut [f32]) -> Vec<f32> {
-    let h = weight.len();
-    let mut d_weight = vec![0.0; h];
-    for (row, inverse) in inverses.iter().enumerate() {
-        let row = row * h..(row + 1) * h;
-        accumulate_norm_weight(&d_out[row.clone()], &x[row.clone()], *inverse, &mut d_weight);
-        rms_norm_backward(&d_out[row.clone()], &x[row.clone()], weight, *inverse, &mut d_x[row]);
-    }
-    d_weight
 }
 
 fn accumulate_norm_weight(d_out: &[f32], x: &[f32], inverse: f32, d_weight: &mut [f32]) {

@@ -1,7 +1,8 @@
 //! Inference: new tokens of many sequences in one pass, behind what their caches hold.
 use super::attention::Memory;
-use super::{Adapter, Decoder, KvCache, Projection};
-use exsearch_kernels::{MatRef, add, rms_norm, rope, swiglu};
+use super::{Adapter, Decoder, KvCache, Norm, Projection};
+use crate::config::DecoderConfig;
+use exsearch_kernels::{MatRef, add, rms_norm};
 use rayon::prelude::*;
 
 /// The next tokens of one sequence. One token is a decode step, more are prefill; both may share a batch.
@@ -50,11 +51,11 @@ impl Decoder {
         x.resize(m * h, 0.0);
         let tokens = chunks.iter().flat_map(|chunk| chunk.tokens);
         for (row, token) in x.chunks_exact_mut(h).zip(tokens) {
-            self.parameters.embed(*token, row);
+            self.embed(*token, row);
         }
         // From inside the pool the many short parallel loops of a layer cost a fraction of what they cost from outside.
         rayon::scope(|_| {
-            for layer_idx in 0..self.config.n_layers {
+            for layer_idx in 0..self.config.layers.len() {
                 self.infer_layer(layer_idx, adapter, chunks, &positions, workspace);
             }
         });
@@ -64,7 +65,7 @@ impl Decoder {
         let mut hidden = vec![0.0; wanted.len() * h];
         for (out, row_idx) in hidden.chunks_exact_mut(h).zip(wanted) {
             let row = &workspace.x[row_idx * h..][..h];
-            rms_norm(row, &self.parameters.norm, self.config.rms_norm_eps, out);
+            rms_norm(row, &self.parameters.norm, self.config.norm_offset, self.config.rms_norm_eps, out);
         }
         hidden
     }
@@ -78,44 +79,58 @@ impl Decoder {
         workspace: &mut Workspace,
     ) {
         let Workspace { x, normed, queries, keys, values, attended, gate, up, out, inner } = workspace;
-        let (h, m) = (self.config.hidden_size, positions.len());
+        let m = positions.len();
         let layer = &self.parameters.layers[layer_idx];
         let linear = |projection| self.linear(layer_idx, projection, adapter);
 
-        self.norm_rows(x, &layer.attention_norm, normed);
+        self.norm_rows(x, layer.required_norm(Norm::Attention), normed);
         linear(Projection::Query).forward(normed, m, queries, inner);
         linear(Projection::Key).forward(normed, m, keys, inner);
         linear(Projection::Value).forward(normed, m, values, inner);
-        self.rotate(queries, positions);
-        self.rotate(keys, positions);
+        for (rows, norm) in [(&mut *queries, Norm::Query), (&mut *keys, Norm::Key)] {
+            if let Some(weight) = layer.norm(norm) {
+                self.norm_rows(rows, weight, normed);
+                std::mem::swap(rows, normed);
+            }
+            self.rotate(layer_idx, rows, positions);
+        }
         self.attend_chunks(layer_idx, chunks, queries, keys, values, attended);
         linear(Projection::Output).forward(attended, m, out, inner);
-        add(x, out);
+        self.add_output(x, out, layer.norm(Norm::AttentionOutput), normed);
 
-        self.norm_rows(x, &layer.mlp_norm, normed);
+        self.norm_rows(x, layer.required_norm(Norm::Mlp), normed);
         linear(Projection::Gate).forward(normed, m, gate, inner);
         linear(Projection::Up).forward(normed, m, up, inner);
-        let i = self.config.intermediate_size;
-        out.resize(m * i, 0.0);
-        let rows = out.par_chunks_exact_mut(i).zip(gate.par_chunks_exact(i)).zip(up.par_chunks_exact(i));
-        rows.with_min_len(MIN_ROWS).for_each(|((out, gate), up)| swiglu(gate, up, out));
+        out.resize(m * self.config.intermediate_size, 0.0);
+        self.activate(gate, up, out);
         linear(Projection::Down).forward(out, m, normed, inner);
-        add(x, &normed[..m * h]);
+        self.add_output(x, normed, layer.norm(Norm::MlpOutput), out);
     }
 
+    /// Adds what attention or the MLP gave to the residual stream, normalized where the model has a norm there.
+    fn add_output(&self, x: &mut [f32], output: &[f32], norm: Option<&[f32]>, buffer: &mut Vec<f32>) {
+        match norm {
+            None => add(x, output),
+            Some(weight) => {
+                self.norm_rows(output, weight, buffer);
+                add(x, buffer);
+            }
+        }
+    }
+
+    /// RMSNorm of rows as long as `weight`; returns 1 / rms of each.
     pub(super) fn norm_rows(&self, x: &[f32], weight: &[f32], out: &mut Vec<f32>) -> Vec<f32> {
-        let h = self.config.hidden_size;
+        let width = weight.len();
+        let (offset, epsilon) = (self.config.norm_offset, self.config.rms_norm_eps);
         out.resize(x.len(), 0.0);
-        let rows = out.par_chunks_exact_mut(h).zip(x.par_chunks_exact(h)).with_min_len(MIN_ROWS);
-        rows.map(|(out, x)| rms_norm(x, weight, self.config.rms_norm_eps, out)).collect()
+        let rows = out.par_chunks_exact_mut(width).zip(x.par_chunks_exact(width)).with_min_len(MIN_ROWS);
+        rows.map(|(out, x)| rms_norm(x, weight, offset, epsilon, out)).collect()
     }
 
-    pub(super) fn rotate(&self, rows: &mut [f32], positions: &[usize]) {
-        let width = rows.len() / positions.len();
-        rows.par_chunks_exact_mut(width).zip(positions).with_min_len(MIN_ROWS).for_each(|(row, position)| {
-            let (cos, sin) = self.rope.at(*position);
-            rope(row, cos, sin);
-        });
+    /// What one key-value head of a layer attends to.
+    pub(super) fn memory<'a>(&self, layer_idx: usize, keys: &'a [f32], values: MatRef<'a>) -> Memory<'a> {
+        let DecoderConfig { head_dim, attention_scale, .. } = self.config;
+        Memory { keys, values, head_dim, scale: attention_scale, window: self.config.layers[layer_idx].window }
     }
 
     /// Appends the new keys and values to the caches and attends over them; `attended` is `[m, heads · d]`.
@@ -152,7 +167,7 @@ impl Decoder {
                 let cache = &chunks[chunk_idx].cache;
                 let first = cache.n_tokens() + start;
                 let (keys, values) = cache.head(layer_idx, head);
-                let memory = Memory { keys, values: MatRef::new(values, values.len() / d, d), head_dim: d };
+                let memory = self.memory(layer_idx, keys, MatRef::new(values, values.len() / d, d));
                 let mut gathered = Vec::with_capacity(n * group * d);
                 for token in row..row + n {
                     gathered.extend_from_slice(&queries[token * width + head * group * d..][..group * d]);
@@ -171,7 +186,7 @@ impl Decoder {
 }
 
 /// Rows below which an elementwise loop stays on one thread.
-const MIN_ROWS: usize = 64;
+pub(super) const MIN_ROWS: usize = 64;
 
 /// Tokens of a prefill that one attention task takes.
 const TASK_TOKENS: usize = 64;

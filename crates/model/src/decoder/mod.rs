@@ -1,4 +1,7 @@
-//! A Llama-family decoder on CPU: weights packed for products, inference over many sequences, gradients by hand.
+//! A decoder on CPU: weights packed for products, inference over many sequences, gradients by hand.
+//!
+//! It computes Llama and what [`DecoderConfig`] adds to it as data: biases, norms of heads and of outputs, windows, rotations,
+//! activations, scales. No code here asks for a model's family.
 //!
 //! Knows nothing of files' formats, tokens' meaning or sampling. Every product keeps the promise of `exsearch-kernels`: a
 //! row's numbers do not depend on what else is in the batch.
@@ -10,35 +13,41 @@ mod cache;
 mod gradient;
 mod infer;
 mod parameters;
+mod rope;
 
 pub use adapter::{Adapter, LoraConfig, LoraPair};
 pub use cache::KvCache;
 pub use gradient::{BackwardWeights, Gradients, Learned};
 pub use infer::{Chunk, Workspace};
-pub use parameters::{LayerParameters, Parameters, Projection};
+pub use parameters::{LayerParameters, Norm, Parameters, Projection};
 
-use crate::config::{DecoderConfig, RopeScaling};
-use exsearch_kernels::{MatMut, MatRef, Operand, Panels, matmul};
+use crate::config::{Activation, DecoderConfig, Rope};
+use exsearch_kernels::{MatMut, MatRef, Operand, Panels, add, geglu, matmul, swiglu};
+use rayon::prelude::*;
+use rope::RopeTable;
 
 /// A decoder: configuration, parameters and rotation tables.
 pub struct Decoder {
     config: DecoderConfig,
     parameters: Parameters,
-    rope: RopeTable,
-}
-
-/// cos and sin of every position and frequency, `[max_positions, d / 2]`.
-struct RopeTable {
-    cos: Vec<f32>,
-    sin: Vec<f32>,
-    half: usize,
+    /// One for each different rotation, and which of them each layer uses.
+    ropes: Vec<RopeTable>,
+    rope_of_layer: Vec<usize>,
 }
 
 impl Decoder {
     /// A decoder that takes sequences of at most `max_positions` tokens.
     pub fn new(config: DecoderConfig, parameters: Parameters, max_positions: usize) -> Self {
-        let rope = RopeTable::new(&config, max_positions);
-        Self { config, parameters, rope }
+        let mut different: Vec<Rope> = Vec::new();
+        let mut index_of = |rope: Rope| {
+            different.iter().position(|other| *other == rope).unwrap_or_else(|| {
+                different.push(rope);
+                different.len() - 1
+            })
+        };
+        let rope_of_layer = config.layers.iter().map(|layer| index_of(layer.rope)).collect();
+        let ropes = different.iter().map(|rope| RopeTable::new(rope, config.head_dim, max_positions)).collect();
+        Self { config, parameters, ropes, rope_of_layer }
     }
 
     /// Its configuration.
@@ -58,7 +67,7 @@ impl Decoder {
 
     /// The longest sequence it takes, in tokens.
     pub fn max_positions(&self) -> usize {
-        self.rope.cos.len() / self.rope.half
+        self.ropes[0].max_positions()
     }
 
     /// Logits `[m, v]` of final hidden states `[m, h]`.
@@ -70,21 +79,46 @@ impl Decoder {
         matmul(MatRef::new(hidden, m, h), head, MatMut::new(logits, m, v), false);
     }
 
-    /// The base weight of one projection and, where there is one, its adapter.
+    /// What the first layer sees of `token` `[h]`.
+    fn embed(&self, token: u32, out: &mut [f32]) {
+        self.parameters.embed(token, out);
+        if self.config.embedding_scale != 1.0 {
+            exsearch_kernels::scale(out, self.config.embedding_scale);
+        }
+    }
+
+    /// `out = activation(gate) · up`, each `[m, i]`.
+    fn activate(&self, gate: &[f32], up: &[f32], out: &mut [f32]) {
+        let i = self.config.intermediate_size;
+        let activation = match self.config.activation {
+            Activation::Silu => swiglu,
+            Activation::GeluTanh => geglu,
+        };
+        let rows = out.par_chunks_exact_mut(i).zip(gate.par_chunks_exact(i)).zip(up.par_chunks_exact(i));
+        rows.with_min_len(infer::MIN_ROWS).for_each(|((out, gate), up)| activation(gate, up, out));
+    }
+
+    fn rope_of(&self, layer_idx: usize) -> &RopeTable {
+        &self.ropes[self.rope_of_layer[layer_idx]]
+    }
+
+    /// The base weight of one projection, its bias and, where there is one, its adapter.
     fn linear<'a>(&'a self, layer_idx: usize, projection: Projection, adapter: Option<&'a Adapter>) -> Linear<'a> {
-        let base = &self.parameters.layers[layer_idx].linears[projection as usize];
+        let layer = &self.parameters.layers[layer_idx];
         let lora = adapter.and_then(|adapter| {
             let pair = adapter.layers[layer_idx][projection as usize].as_ref()?;
             Some((pair, adapter.scale()))
         });
-        Linear { base, lora }
+        let slot = projection as usize;
+        Linear { base: &layer.linears[slot], bias: layer.biases[slot].as_deref(), lora }
     }
 }
 
-/// `y = x·W + s·(x·A)·B` (LoRA, arXiv 2106.09685, never materializing W + s·A·B).
+/// `y = x·W + b + s·(x·A)·B` (LoRA, arXiv 2106.09685, never materializing W + s·A·B).
 #[derive(Clone, Copy)]
 struct Linear<'a> {
     base: &'a Panels,
+    bias: Option<&'a [f32]>,
     lora: Option<(&'a LoraPair, f32)>,
 }
 
@@ -94,6 +128,9 @@ impl Linear<'_> {
         let x = MatRef::new(x, m, self.base.k());
         out.resize(m * self.base.n(), 0.0);
         matmul(x, Operand::Panels(self.base), MatMut::new(out, m, self.base.n()), false);
+        if let Some(bias) = self.bias {
+            out.chunks_exact_mut(bias.len()).for_each(|row| add(row, bias));
+        }
         let Some((pair, scale)) = self.lora else { return };
         let rank = pair.a.n();
         inner.resize(m * rank, 0.0);
@@ -101,49 +138,6 @@ impl Linear<'_> {
         exsearch_kernels::scale(inner, scale);
         let inner = MatRef::new(inner, m, rank);
         matmul(inner, Operand::Panels(&pair.b), MatMut::new(out, m, self.base.n()), true);
-    }
-}
-
-impl RopeTable {
-    /// As transformers computes it: inverse frequencies and angles in f32.
-    fn new(config: &DecoderConfig, max_positions: usize) -> Self {
-        let half = config.head_dim / 2;
-        let frequencies: Vec<f32> = (0..half)
-            .map(|idx| {
-                let frequency = 1.0 / f64::from(config.rope_theta).powf(2.0 * idx as f64 / config.head_dim as f64);
-                scaled_frequency(frequency, &config.rope_scaling) as f32
-            })
-            .collect();
-        let angles = || (0..max_positions).flat_map(|position| frequencies.iter().map(move |f| position as f32 * f));
-        Self { cos: angles().map(f32::cos).collect(), sin: angles().map(f32::sin).collect(), half }
-    }
-
-    fn at(&self, position: usize) -> (&[f32], &[f32]) {
-        let range = position * self.half..(position + 1) * self.half;
-        (&self.cos[range.clone()], &self.sin[range])
-    }
-}
-
-/// The frequency after a checkpoint's context extension. `Llama3` is the rule of Llama 3.1's release: long wavelengths are
-/// slowed by the factor, short ones kept, those between interpolated.
-fn scaled_frequency(frequency: f64, scaling: &RopeScaling) -> f64 {
-    match *scaling {
-        RopeScaling::None => frequency,
-        RopeScaling::Linear { factor } => frequency / f64::from(factor),
-        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
-            let [factor, low_freq_factor, high_freq_factor] =
-                [factor, low_freq_factor, high_freq_factor].map(f64::from);
-            let original = original_max_position_embeddings as f64;
-            let wavelength = 2.0 * std::f64::consts::PI / frequency;
-            if wavelength > original / low_freq_factor {
-                frequency / factor
-            } else if wavelength < original / high_freq_factor {
-                frequency
-            } else {
-                let smooth = (original / wavelength - low_freq_factor) / (high_freq_factor - low_freq_factor);
-                (1.0 - smooth) * frequency / factor + smooth * frequency
-            }
-        }
     }
 }
 

@@ -15,23 +15,40 @@ pub enum Projection {
     Value,
     /// Attention's heads to hidden.
     Output,
-    /// Hidden to the gate of SwiGLU.
+    /// Hidden to the gate of the MLP.
     Gate,
-    /// Hidden to the other half of SwiGLU.
+    /// Hidden to what the gate is multiplied with.
     Up,
     /// Intermediate to hidden.
     Down,
 }
 
+/// The RMSNorms of a layer, in the order of [`LayerParameters::norms`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Norm {
+    /// Before attention.
+    Attention,
+    /// Before the MLP.
+    Mlp,
+    /// Of each head of the queries.
+    Query,
+    /// Of each head of the keys.
+    Key,
+    /// Of what attention gives.
+    AttentionOutput,
+    /// Of what the MLP gives.
+    MlpOutput,
+}
+
 /// One layer.
 #[derive(Clone)]
 pub struct LayerParameters {
-    /// RMSNorm before attention `[h]`.
-    pub attention_norm: Vec<f32>,
-    /// RMSNorm before the MLP `[h]`.
-    pub mlp_norm: Vec<f32>,
+    /// The weights of the norms `[h]`, those of heads `[d]`, where the model has them.
+    pub norms: [Option<Vec<f32>>; 6],
     /// The seven projections, each `[in, out]`.
     pub linears: [Panels; 7],
+    /// Their biases `[out]`, where the model has them.
+    pub biases: [Option<Vec<f32>>; 7],
 }
 
 /// All parameters of a decoder.
@@ -76,36 +93,105 @@ impl Projection {
             Self::Down => (i, h),
         }
     }
+
+    /// Whether it has a bias.
+    pub fn has_bias(self, config: &DecoderConfig) -> bool {
+        match self {
+            Self::Query | Self::Key | Self::Value => config.qkv_biases,
+            Self::Output => config.output_bias,
+            Self::Gate | Self::Up | Self::Down => config.mlp_biases,
+        }
+    }
+}
+
+impl Norm {
+    /// All of them in order.
+    pub const ALL: [Self; 6] =
+        [Self::Attention, Self::Mlp, Self::Query, Self::Key, Self::AttentionOutput, Self::MlpOutput];
+
+    /// Its name in files: the path below a layer. In a model that normalizes outputs, `post_attention_layernorm` is what it
+    /// says; in others it is the norm before the MLP.
+    pub fn path(self, has_output_norms: bool) -> &'static str {
+        match self {
+            Self::Attention => "input_layernorm",
+            Self::Mlp if has_output_norms => "pre_feedforward_layernorm",
+            Self::Mlp | Self::AttentionOutput => "post_attention_layernorm",
+            Self::Query => "self_attn.q_norm",
+            Self::Key => "self_attn.k_norm",
+            Self::MlpOutput => "post_feedforward_layernorm",
+        }
+    }
+
+    /// The length of its weight; `None` where a model of this configuration has none.
+    pub fn size(self, config: &DecoderConfig) -> Option<usize> {
+        match self {
+            Self::Attention | Self::Mlp => Some(config.hidden_size),
+            Self::Query | Self::Key => config.query_key_norms.then_some(config.head_dim),
+            Self::AttentionOutput | Self::MlpOutput => config.output_norms.then_some(config.hidden_size),
+        }
+    }
+}
+
+impl LayerParameters {
+    /// The weight of a norm, where the layer has it.
+    pub fn norm(&self, norm: Norm) -> Option<&[f32]> {
+        self.norms[norm as usize].as_deref()
+    }
+
+    /// The weight of a norm that every layer has.
+    pub(crate) fn required_norm(&self, norm: Norm) -> &[f32] {
+        self.norm(norm).expect("every layer normalizes the input of attention and MLP")
+    }
+
+    fn zeros_like(&self) -> Self {
+        let zeros = |values: &Option<Vec<f32>>| values.as_ref().map(|values| vec![0.0; values.len()]);
+        Self {
+            norms: self.norms.each_ref().map(zeros),
+            linears: self.linears.each_ref().map(|panels| Panels::zeros(panels.k(), panels.n())),
+            biases: self.biases.each_ref().map(zeros),
+        }
+    }
 }
 
 impl Parameters {
     /// Reads and packs a checkpoint.
     pub fn load(weights: &Weights, config: &DecoderConfig) -> Result<Self, ModelError> {
+        Self::from_tensors(config, |name, shape| weights.tensor_f32(name, shape))
+    }
+
+    /// Packs what `tensor` gives for each name and shape that a checkpoint of this configuration has in files.
+    pub fn from_tensors<E>(
+        config: &DecoderConfig,
+        mut tensor: impl FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
+    ) -> Result<Self, E> {
         let (h, v) = (config.hidden_size, config.vocab_size);
-        let packed = |name: &str, n: usize, k: usize| -> Result<Panels, ModelError> {
-            Ok(Panels::from_transposed(&weights.tensor_f32(name, &[n, k])?, n, k))
-        };
-        let layers = (0..config.n_layers)
-            .map(|layer_idx| {
-                let linear = |projection: Projection| {
-                    let (k, n) = projection.sizes(config);
-                    packed(&format!("model.layers.{layer_idx}.{}.weight", projection.path()), n, k)
-                };
-                let norm = |name: &str| weights.tensor_f32(&format!("model.layers.{layer_idx}.{name}.weight"), &[h]);
-                let [query, key, value, output, gate, up, down] = Projection::ALL.map(linear);
-                Ok(LayerParameters {
-                    attention_norm: norm("input_layernorm")?,
-                    mlp_norm: norm("post_attention_layernorm")?,
-                    linears: [query?, key?, value?, output?, gate?, up?, down?],
-                })
-            })
-            .collect::<Result<_, ModelError>>()?;
-        Ok(Self {
-            embedding: packed("model.embed_tokens.weight", v, h)?,
-            layers,
-            norm: weights.tensor_f32("model.norm.weight", &[h])?,
-            head: if config.tie_word_embeddings { None } else { Some(packed("lm_head.weight", v, h)?) },
-        })
+        let mut layers = Vec::with_capacity(config.layers.len());
+        for layer_idx in 0..config.layers.len() {
+            let name = |path: &str, kind: &str| format!("model.layers.{layer_idx}.{path}.{kind}");
+            let norms = Norm::ALL.map(|norm| {
+                let size = norm.size(config)?;
+                Some(tensor(&name(norm.path(config.output_norms), "weight"), &[size]))
+            });
+            let linears = Projection::ALL.map(|projection| -> Result<Panels, E> {
+                let (k, n) = projection.sizes(config);
+                let rows = tensor(&name(projection.path(), "weight"), &[n, k])?;
+                Ok(Panels::from_transposed(&rows, n, k))
+            });
+            let biases = Projection::ALL.map(|projection| {
+                let (_, n) = projection.sizes(config);
+                projection.has_bias(config).then(|| tensor(&name(projection.path(), "bias"), &[n]))
+            });
+            layers.push(LayerParameters {
+                norms: all(norms.map(Option::transpose))?,
+                linears: all(linears)?,
+                biases: all(biases.map(Option::transpose))?,
+            });
+        }
+        let mut packed =
+            |name: &str| -> Result<Panels, E> { Ok(Panels::from_transposed(&tensor(name, &[v, h])?, v, h)) };
+        let embedding = packed("model.embed_tokens.weight")?;
+        let head = if config.tie_word_embeddings { None } else { Some(packed("lm_head.weight")?) };
+        Ok(Self { embedding, layers, norm: tensor("model.norm.weight", &[h])?, head })
     }
 
     /// Zeros of the same shapes: a place for gradients or moments.
@@ -113,15 +199,7 @@ impl Parameters {
         let zeros = |panels: &Panels| Panels::zeros(panels.k(), panels.n());
         Self {
             embedding: zeros(&self.embedding),
-            layers: self
-                .layers
-                .iter()
-                .map(|layer| LayerParameters {
-                    attention_norm: vec![0.0; layer.attention_norm.len()],
-                    mlp_norm: vec![0.0; layer.mlp_norm.len()],
-                    linears: layer.linears.each_ref().map(zeros),
-                })
-                .collect(),
+            layers: self.layers.iter().map(LayerParameters::zeros_like).collect(),
             norm: vec![0.0; self.norm.len()],
             head: self.head.as_ref().map(zeros),
         }
@@ -136,9 +214,9 @@ impl Parameters {
     pub fn slices_mut(&mut self) -> Vec<&mut [f32]> {
         let mut slices: Vec<&mut [f32]> = vec![self.embedding.values_mut()];
         for layer in &mut self.layers {
-            slices.push(&mut layer.attention_norm);
-            slices.push(&mut layer.mlp_norm);
+            slices.extend(layer.norms.iter_mut().flatten().map(Vec::as_mut_slice));
             slices.extend(layer.linears.iter_mut().map(Panels::values_mut));
+            slices.extend(layer.biases.iter_mut().flatten().map(Vec::as_mut_slice));
         }
         slices.push(&mut self.norm);
         slices.extend(self.head.as_mut().map(Panels::values_mut));
@@ -151,12 +229,18 @@ impl Parameters {
         let vector = |name: String, values: &Vec<f32>| (name, vec![values.len()], values.clone());
         let layers = self.layers.iter().enumerate().flat_map(move |(layer_idx, layer)| {
             let prefix = format!("model.layers.{layer_idx}");
-            let mut tensors = vec![
-                vector(format!("{prefix}.input_layernorm.weight"), &layer.attention_norm),
-                vector(format!("{prefix}.post_attention_layernorm.weight"), &layer.mlp_norm),
-            ];
+            let mut tensors = Vec::new();
+            let has_output_norms = layer.norm(Norm::AttentionOutput).is_some();
+            for (norm, values) in Norm::ALL.iter().zip(&layer.norms) {
+                let name = format!("{prefix}.{}.weight", norm.path(has_output_norms));
+                tensors.extend(values.as_ref().map(|values| vector(name, values)));
+            }
             for (projection, panels) in Projection::ALL.iter().zip(&layer.linears) {
                 tensors.push(linear(format!("{prefix}.{}.weight", projection.path()), panels));
+            }
+            for (projection, values) in Projection::ALL.iter().zip(&layer.biases) {
+                let name = format!("{prefix}.{}.bias", projection.path());
+                tensors.extend(values.as_ref().map(|values| vector(name, values)));
             }
             tensors
         });
@@ -174,6 +258,12 @@ impl Parameters {
             *out = values[row * LANES + lane];
         }
     }
+}
+
+/// Every value, or the first error.
+fn all<T, E, const N: usize>(results: [Result<T, E>; N]) -> Result<[T; N], E> {
+    let values: Vec<T> = results.into_iter().collect::<Result<_, E>>()?;
+    Ok(values.try_into().unwrap_or_else(|_| unreachable!("as many values as results")))
 }
 
 /// Where the column of `token` starts in a packed embedding `[h, v]`, and its lane; its values lie LANES apart.

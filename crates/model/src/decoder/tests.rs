@@ -1,19 +1,42 @@
-//! The decoder against itself: batches and prefixes against single passes (to the bit), gradients against differences.
-//! Agreement with transformers is tested in `tests/golden_llama.rs`.
+//! The decoder against itself, for every family: batches and prefixes against single passes (to the bit), gradients against
+//! differences. Agreement with transformers is tested in the engine's and the trainer's `tests/golden_decoders.rs`.
 use super::*;
 use crate::config::DecoderConfig;
+use exsearch_kernels::LANES;
+use serde_json::{Value, json};
+use std::convert::Infallible;
 use std::path::Path;
 
 const VOCABULARY: usize = 50;
+/// Shorter than every sequence of these tests.
+const WINDOW: usize = 7;
 
-fn config(tied: bool) -> DecoderConfig {
-    let json = serde_json::json!({
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 24, "intermediate_size": 40,
+/// What makes each family what it is.
+fn families() -> Vec<Value> {
+    let yarn = json!({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64});
+    vec![
+        json!({"architectures": ["LlamaForCausalLM"]}),
+        json!({"architectures": ["LlamaForCausalLM"], "tie_word_embeddings": false, "attention_bias": true, "mlp_bias": true}),
+        json!({"architectures": ["MistralForCausalLM"], "sliding_window": WINDOW}),
+        json!({"architectures": ["Qwen2ForCausalLM"], "use_sliding_window": true, "sliding_window": WINDOW,
+            "max_window_layers": 1, "rope_scaling": yarn}),
+        json!({"architectures": ["Qwen3ForCausalLM"]}),
+        json!({"architectures": ["Gemma3ForCausalLM"], "sliding_window": WINDOW, "sliding_window_pattern": 2,
+            "rope_theta": 1e6, "query_pre_attn_scalar": 20}),
+    ]
+}
+
+fn config(family: &Value) -> DecoderConfig {
+    let mut config = json!({
+        "hidden_size": 24, "intermediate_size": 40,
         "num_hidden_layers": 2, "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 8,
         "vocab_size": VOCABULARY, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "max_position_embeddings": 256,
-        "tie_word_embeddings": tied, "hidden_act": "silu", "bos_token_id": 0, "eos_token_id": 1,
+        "tie_word_embeddings": true, "bos_token_id": 0, "eos_token_id": 1,
     });
-    DecoderConfig::from_json(Path::new("config.json"), json).expect("a valid configuration")
+    for (name, value) in family.as_object().expect("fields") {
+        config[name] = value.clone();
+    }
+    DecoderConfig::from_json(Path::new("config.json"), config).expect("a valid configuration")
 }
 
 fn noise(count: usize, seed: &mut u32) -> Vec<f32> {
@@ -24,30 +47,25 @@ fn noise(count: usize, seed: &mut u32) -> Vec<f32> {
     std::iter::repeat_with(next).take(count).collect()
 }
 
-fn decoder(tied: bool) -> Decoder {
-    let config = config(tied);
+fn decoder(family: &Value) -> Decoder {
+    let config = config(family);
     let mut seed = 7;
-    let mut panels = |k: usize, n: usize| {
-        let scaled: Vec<f32> = noise(k * n, &mut seed).iter().map(|x| x * 2.0 / (k as f32).sqrt()).collect();
-        Panels::from_rows(&scaled, k, n)
+    // Norms between 0.5 and 1.5, biases within 0.5, the variance of a product that of its input.
+    let tensor = |name: &str, shape: &[usize]| {
+        let (start, scale) = match shape {
+            [_, k] => (0.0, 2.0 / (*k as f32).sqrt()),
+            _ if name.ends_with("bias") => (0.0, 0.5),
+            _ => (1.0 - config.norm_offset, 0.5),
+        };
+        let noise = noise(shape.iter().product(), &mut seed);
+        Ok::<_, Infallible>(noise.iter().map(|x| start + x * scale).collect())
     };
-    let layers = (0..config.n_layers)
-        .map(|_| LayerParameters {
-            attention_norm: (0..24).map(|i| 0.7 + 0.02 * i as f32).collect(),
-            mlp_norm: (0..24).map(|i| 1.3 - 0.02 * i as f32).collect(),
-            linears: Projection::ALL.map(|projection| {
-                let (k, n) = projection.sizes(&config);
-                panels(k, n)
-            }),
-        })
-        .collect();
-    let parameters = Parameters {
-        embedding: panels(24, VOCABULARY),
-        layers,
-        norm: (0..24).map(|i| 0.9 + 0.01 * i as f32).collect(),
-        head: (!tied).then(|| panels(24, VOCABULARY)),
-    };
+    let Ok(parameters) = Parameters::from_tensors(&config, tensor);
     Decoder::new(config, parameters, 256)
+}
+
+fn llama() -> Decoder {
+    decoder(&families()[0])
 }
 
 fn adapter(decoder: &Decoder) -> Adapter {
@@ -72,30 +90,67 @@ fn all_hidden(decoder: &Decoder, adapter: Option<&Adapter>, ids: &[u32]) -> Vec<
 
 #[test]
 fn prefill_in_pieces_and_beside_others_gives_the_same_bits() {
-    let decoder = decoder(true);
-    let adapter = adapter(&decoder);
-    let (long, other) = (ids(150), ids(9));
-    let whole = all_hidden(&decoder, Some(&adapter), &long);
-    let (mut cache, mut beside) = (KvCache::new(decoder.config()), KvCache::new(decoder.config()));
-    let mut workspace = Workspace::default();
-    let mut pieces = Vec::new();
-    for piece in [0..70, 70..71, 71..103, 103..150] {
-        let n = piece.len();
-        let mut chunks =
-            [Chunk { cache: &mut beside, tokens: &other }, Chunk { cache: &mut cache, tokens: &long[piece] }];
-        let wanted: Vec<usize> = (other.len()..other.len() + n).collect();
-        pieces.extend(decoder.forward(Some(&adapter), &mut chunks, &wanted, &mut workspace));
-    }
-    assert_eq!(pieces, whole);
-    assert_eq!(cache.n_tokens(), 150);
+    for family in families() {
+        let decoder = decoder(&family);
+        let adapter = adapter(&decoder);
+        let (long, other) = (ids(150), ids(9));
+        let whole = all_hidden(&decoder, Some(&adapter), &long);
+        let (mut cache, mut beside) = (KvCache::new(decoder.config()), KvCache::new(decoder.config()));
+        let mut workspace = Workspace::default();
+        let mut pieces = Vec::new();
+        for piece in [0..70, 70..71, 71..103, 103..150] {
+            let n = piece.len();
+            let mut chunks =
+                [Chunk { cache: &mut beside, tokens: &other }, Chunk { cache: &mut cache, tokens: &long[piece] }];
+            let wanted: Vec<usize> = (other.len()..other.len() + n).collect();
+            pieces.extend(decoder.forward(Some(&adapter), &mut chunks, &wanted, &mut workspace));
+        }
+        assert_eq!(pieces, whole, "{family}");
+        assert_eq!(cache.n_tokens(), 150);
 
-    let mut prefix = cache.prefix(100);
-    let mut chunk = [Chunk { cache: &mut prefix, tokens: &long[100..] }];
-    let tail = decoder.forward(Some(&adapter), &mut chunk, &[49], &mut workspace);
-    assert_eq!(tail, whole[149 * 24..]);
-    cache.truncate(64);
-    let mut chunk = [Chunk { cache: &mut cache, tokens: &long[64..150] }];
-    assert_eq!(decoder.forward(Some(&adapter), &mut chunk, &[85], &mut workspace), whole[149 * 24..]);
+        let mut prefix = cache.prefix(100);
+        let mut chunk = [Chunk { cache: &mut prefix, tokens: &long[100..] }];
+        let tail = decoder.forward(Some(&adapter), &mut chunk, &[49], &mut workspace);
+        assert_eq!(tail, whole[149 * 24..], "{family}");
+        cache.truncate(64);
+        let mut chunk = [Chunk { cache: &mut cache, tokens: &long[64..150] }];
+        assert_eq!(decoder.forward(Some(&adapter), &mut chunk, &[85], &mut workspace), whole[149 * 24..], "{family}");
+    }
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    let on = |n_threads: usize, run: &(dyn Fn() -> Vec<f32> + Sync)| {
+        rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().expect("a pool").install(run)
+    };
+    for family in families() {
+        let decoder = decoder(&family);
+        let (ids, weights, backward) = (ids(130), token_weights(130), BackwardWeights::new(decoder.parameters()));
+        let everything = || {
+            let mut gradients = Gradients::of_parameters(decoder.parameters());
+            decoder.learn(None, &backward, (&ids, &weights), &mut gradients, false);
+            let gradients: Vec<f32> = gradients.slices_mut().into_iter().flat_map(|slice| slice.to_vec()).collect();
+            [all_hidden(&decoder, None, &ids), gradients].concat()
+        };
+        assert_eq!(on(1, &everything), on(3, &everything), "{family}");
+    }
+}
+
+/// A window that holds every token changes no bit, and in a shorter one a token does not feel those before it.
+#[test]
+fn a_window_is_what_a_token_sees() {
+    let hidden = |window: usize, first_id: u32| {
+        let family = json!({"architectures": ["MistralForCausalLM"], "sliding_window": window});
+        let ids: Vec<u32> = std::iter::once(first_id).chain(ids(99)).collect();
+        all_hidden(&decoder(&family), None, &ids)
+    };
+    let unlimited = decoder(&json!({"architectures": ["MistralForCausalLM"], "sliding_window": null}));
+    let ids: Vec<u32> = std::iter::once(5).chain(ids(99)).collect();
+    assert_eq!(hidden(100, 5), all_hidden(&unlimited, None, &ids));
+    // Two layers of 30 reach back 58 tokens.
+    let (five, six) = (hidden(30, 5), hidden(30, 6));
+    assert_eq!(five[59 * 24..], six[59 * 24..]);
+    assert_ne!(five[58 * 24..59 * 24], six[58 * 24..59 * 24]);
 }
 
 /// The weighted loss through the inference path.
@@ -142,13 +197,13 @@ fn token_weights(count: usize) -> Vec<f32> {
 
 #[test]
 fn full_gradients_agree_with_differences() {
-    for tied in [true, false] {
-        let mut decoder = decoder(tied);
+    for family in families() {
+        let mut decoder = decoder(&family);
         let (ids, weights) = (ids(20), token_weights(20));
         let backward = BackwardWeights::new(decoder.parameters());
         let mut gradients = Gradients::of_parameters(decoder.parameters());
         let learned = decoder.learn(None, &backward, (&ids, &weights), &mut gradients, false);
-        assert!((learned.loss - loss(&decoder, None, &ids, &weights)).abs() < 1e-4);
+        assert!((learned.loss - loss(&decoder, None, &ids, &weights)).abs() < 1e-4, "{family}");
         let slices = decoder.parameters_mut().slices_mut().len();
         check_gradients(
             slices,
@@ -159,56 +214,61 @@ fn full_gradients_agree_with_differences() {
                 decoder.parameters_mut().slices_mut()[slice][idx] -= step;
                 value
             },
-            |_, idx| idx % 32 < 8,
+            // Within a panel only the first columns of the narrowest matrix are there.
+            |_, idx| idx % LANES < 8,
         );
     }
 }
 
 #[test]
 fn adapter_gradients_agree_with_differences() {
-    let decoder = decoder(true);
-    let mut adapter = adapter(&decoder);
-    let (ids, weights) = (ids(20), token_weights(20));
-    let backward = BackwardWeights::new(decoder.parameters());
-    let mut gradients = Gradients::of_adapter(&adapter);
-    decoder.learn(Some(&adapter), &backward, (&ids, &weights), &mut gradients, false);
-    let slices = adapter.slices_mut().len();
-    check_gradients(
-        slices,
-        &mut gradients,
-        |slice, idx, step| {
-            adapter.slices_mut()[slice][idx] += step;
-            let value = loss(&decoder, Some(&adapter), &ids, &weights);
-            adapter.slices_mut()[slice][idx] -= step;
-            value
-        },
-        |slice, idx| if slice % 2 == 0 { idx % 32 < 3 } else { idx % 32 < 8 },
-    );
+    for family in families() {
+        let decoder = decoder(&family);
+        let mut adapter = adapter(&decoder);
+        let (ids, weights) = (ids(20), token_weights(20));
+        let backward = BackwardWeights::new(decoder.parameters());
+        let mut gradients = Gradients::of_adapter(&adapter);
+        decoder.learn(Some(&adapter), &backward, (&ids, &weights), &mut gradients, false);
+        let slices = adapter.slices_mut().len();
+        check_gradients(
+            slices,
+            &mut gradients,
+            |slice, idx, step| {
+                adapter.slices_mut()[slice][idx] += step;
+                let value = loss(&decoder, Some(&adapter), &ids, &weights);
+                adapter.slices_mut()[slice][idx] -= step;
+                value
+            },
+            |slice, idx| if slice % 2 == 0 { idx % LANES < 3 } else { idx % LANES < 8 },
+        );
+    }
 }
 
 #[test]
 fn recomputing_layers_changes_no_bit_and_gradients_add_up() {
-    let decoder = decoder(true);
-    let adapter = adapter(&decoder);
-    let (ids, weights) = (ids(130), token_weights(130));
-    let backward = BackwardWeights::new(decoder.parameters());
-    let run = |recompute: bool, times: usize| {
-        let mut gradients = Gradients::of_adapter(&adapter);
-        for _ in 0..times {
-            decoder.learn(Some(&adapter), &backward, (&ids, &weights), &mut gradients, recompute);
+    for family in families() {
+        let decoder = decoder(&family);
+        let adapter = adapter(&decoder);
+        let (ids, weights) = (ids(130), token_weights(130));
+        let backward = BackwardWeights::new(decoder.parameters());
+        let run = |recompute: bool, times: usize| {
+            let mut gradients = Gradients::of_adapter(&adapter);
+            for _ in 0..times {
+                decoder.learn(Some(&adapter), &backward, (&ids, &weights), &mut gradients, recompute);
+            }
+            gradients.slices_mut().into_iter().map(|slice| slice.to_vec()).collect::<Vec<_>>()
+        };
+        let kept = run(false, 1);
+        assert_eq!(run(true, 1), kept, "{family}");
+        for (twice, once) in run(true, 2).iter().flatten().zip(kept.iter().flatten()) {
+            assert!((twice - 2.0 * once).abs() <= 1e-4 * (1.0 + once.abs()), "{family}");
         }
-        gradients.slices_mut().into_iter().map(|slice| slice.to_vec()).collect::<Vec<_>>()
-    };
-    let kept = run(false, 1);
-    assert_eq!(run(true, 1), kept);
-    for (twice, once) in run(true, 2).iter().flatten().zip(kept.iter().flatten()) {
-        assert!((twice - 2.0 * once).abs() <= 1e-4 * (1.0 + once.abs()));
     }
 }
 
 #[test]
 fn a_sequence_without_targets_teaches_nothing() {
-    let decoder = decoder(true);
+    let decoder = llama();
     let adapter = adapter(&decoder);
     let backward = BackwardWeights::new(decoder.parameters());
     let mut gradients = Gradients::of_adapter(&adapter);

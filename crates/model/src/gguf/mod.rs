@@ -154,6 +154,20 @@ impl Gguf {
         }
     }
 
+    /// [`Gguf::count`] of a key that starts with the model's architecture.
+    fn model_count(&self, key: &str) -> Option<usize> {
+        self.count(&self.model_key(key))
+    }
+
+    /// [`Gguf::float`] of a key that starts with the model's architecture.
+    fn model_float(&self, key: &str) -> Option<f64> {
+        self.float(&self.model_key(key))
+    }
+
+    fn model_key(&self, key: &str) -> String {
+        format!("{}.{key}", self.text("general.architecture").unwrap_or_default())
+    }
+
     fn invalid(&self, reason: String) -> ModelError {
         ModelError::InvalidGguf { path: self.path.clone(), reason }
     }

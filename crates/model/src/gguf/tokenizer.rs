@@ -261,7 +261,7 @@ impl<'g> Special<'g> {
         config.insert("add_bos_token".to_owned(), json!(self.adds_bos));
         config.insert("clean_up_tokenization_spaces".to_owned(), json!(false));
         config.insert("tokenizer_class".to_owned(), json!("PreTrainedTokenizerFast"));
-        if let Some(length) = gguf.count("llama.context_length") {
+        if let Some(length) = gguf.model_count("context_length") {
             config.insert("model_max_length".to_owned(), json!(length));
         }
         if let Some(template) = gguf.text("tokenizer.chat_template") {

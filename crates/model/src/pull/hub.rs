@@ -52,7 +52,7 @@ impl Address {
             _ => Err(ModelError::UnknownModel {
                 spec: spec.to_owned(),
                 reason:
-                    "give a folder with config.json, a .gguf file, smollm2-135m, minilm or organization/name[@revision]"
+                    "give a folder with config.json, a .gguf file, smollm2-135m, gemma3-270m, minilm or organization/name[@revision]"
                         .to_owned(),
             }),
         }

@@ -1,4 +1,4 @@
-"""Writes quants.json and two GGUF files for the tests of the GGUF reader.
+"""Writes quants.json and the GGUF files for the tests of the GGUF reader.
 
 Made with the PyPI package gguf (see "version" in quants.json) and numpy:
     python crates/model/tests/golden/make_gguf.py
@@ -7,6 +7,8 @@ tiny_llama.gguf: the checkpoint in llama_tied/ as a GGUF file with f16 and f32 t
 converter does, and tiny_tokenizer/ as its vocabulary. llama_tied/ has 320 embedding rows; the first 320 tokens are kept.
 tiny_llama3.gguf: one layer of zeros with Llama 3.2's rope (theta 500000, factor 32), whose divisors convert_hf_to_gguf.py
 writes as the tensor rope_freqs.weight, and an output matrix of its own in Q8_0.
+tiny_qwen2.gguf, tiny_qwen3.gguf, tiny_gemma3.gguf: the checkpoints in qwen2/, qwen3/ and gemma3/, with the first 80 tokens of
+tiny_tokenizer/. Neither windows of Qwen nor YaRN are in a GGUF file; Gemma's norms have 1 added, as llama.cpp's converter does.
 """
 import importlib.metadata
 import json
@@ -26,8 +28,16 @@ SCALES = {"Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0],
 def main():
     quants()
     config = json.loads((HERE / "llama_tied/config.json").read_text())
-    tiny_llama(HERE / "tiny_llama.gguf", config, load_file(HERE / "llama_tied/model.safetensors"), "smollm")
+    tiny(HERE / "tiny_llama.gguf", "llama", config, load_file(HERE / "llama_tied/model.safetensors"), "smollm")
     tiny_llama3()
+    for name in ["qwen2", "qwen3", "gemma3"]:
+        config = json.loads((HERE / name / "config.json").read_text())
+        config.setdefault("head_dim", config["hidden_size"] // config["num_attention_heads"])
+        tensors = load_file(HERE / name / "model.safetensors")
+        if name == "gemma3":
+            tensors = {key: tensor + 1 if key.endswith("norm.weight") else tensor for key, tensor in tensors.items()}
+            config["rope_parameters"] = config["rope_parameters"]["full_attention"]
+        tiny(HERE / f"tiny_{name}.gguf", name, config, tensors, "qwen2" if name != "gemma3" else "default")
 
 
 def quants():
@@ -69,15 +79,15 @@ def tiny_llama3():
         tensors[f"{name}.weight"] = np.ones(n, np.float32)
     tensors["model.embed_tokens.weight"] = np.zeros((320, n), np.float32)
     tensors["lm_head.weight"] = np.repeat(np.arange(320, dtype=np.float32)[:, None], n, 1)
-    tiny_llama(HERE / "tiny_llama3.gguf", config, tensors, "llama-bpe", np.array(divisors, np.float32))
+    tiny(HERE / "tiny_llama3.gguf", "llama", config, tensors, "llama-bpe", np.array(divisors, np.float32))
 
 
-def tiny_llama(path, config, tensors, pre, divisors=None):
+def tiny(path, arch, config, tensors, pre, divisors=None):
     tokenizer = json.loads((HERE / "tiny_tokenizer/tokenizer.json").read_text())
     ids = {id: token for token, id in tokenizer["model"]["vocab"].items() if id < config["vocab_size"]}
     tokens = [ids[id] for id in range(config["vocab_size"])]
     merges = [" ".join(merge) for merge in tokenizer["model"]["merges"] if "".join(merge) in tokens]
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = gguf.GGUFWriter(path, arch)
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
     writer.add_block_count(config["num_hidden_layers"])
@@ -85,6 +95,12 @@ def tiny_llama(path, config, tensors, pre, divisors=None):
     writer.add_head_count(config["num_attention_heads"])
     writer.add_head_count_kv(config["num_key_value_heads"])
     writer.add_rope_dimension_count(config["head_dim"])
+    if arch != "llama":
+        writer.add_key_length(config["head_dim"])
+    if arch == "gemma3":
+        writer.add_sliding_window(config["sliding_window"])
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(config["rope_parameters"]["factor"])
     writer.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_tokenizer_model("gpt2")
@@ -95,14 +111,14 @@ def tiny_llama(path, config, tensors, pre, divisors=None):
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_chat_template((HERE / "templates/smollm2.jinja").read_text())
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config["num_hidden_layers"])
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[arch.upper()], config["num_hidden_layers"])
     for name, weight in tensors.items():
         for part, n_heads in [("q_proj", config["num_attention_heads"]), ("k_proj", config["num_key_value_heads"])]:
-            if part in name:
+            if part in name and arch == "llama":
                 shape = (n_heads, 2, weight.shape[0] // n_heads // 2, weight.shape[1])
                 weight = weight.reshape(shape).swapaxes(1, 2).reshape(weight.shape)
-        gguf_name = names.get_name(name, try_suffixes=(".weight",))
-        if name == "lm_head.weight":
+        gguf_name = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        if name == "lm_head.weight" and arch == "llama":
             writer.add_tensor(gguf_name, gguf.quants.quantize(weight, Kind.Q8_0), raw_dtype=Kind.Q8_0)
             continue
         dtype = np.float16 if weight.ndim == 2 else np.float32
