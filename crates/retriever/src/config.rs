@@ -159,7 +159,7 @@ pub struct WebConfig {
     /// Where answers are kept from run to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_dir: Option<PathBuf>,
-    /// Requests of one run, attempts counted one by one; past them queries fail.
+    /// Requests of one run, attempts and further pages of results counted one by one; past them queries fail.
     #[serde(default = "default_max_requests")]
     pub max_requests: u64,
     /// Timeouts, retries, limits.

@@ -210,6 +210,15 @@ impl Folder {
         Ok(files)
     }
 
+    /// Removes a file of a data folder; one that is gone is fine.
+    pub(crate) fn remove_file(&self, data: &str, name: &str) -> Result<(), Error> {
+        let path = self.data(data).join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io_error(&path, error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Errors when a file of the index is missing or has another size. Does not read them.
     pub(crate) fn check_files(&self, data: &str, files: &[IndexFile]) -> Result<(), Error> {
         for file in files {

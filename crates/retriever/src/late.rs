@@ -5,12 +5,13 @@
 //!
 //! ```text
 //! manifest.json            the encoder, the corpora, the segments of passages; names the data folder
-//! data-<n>/segment-<m>.*   the passages of one build or append (passages.rs)
+//! data-<n>/segment-<m>.*   the passages of one build or append, or what a compaction left of them (passages.rs)
 //! data-<n>/index/          their vectors (crate `index`), passages under the same numbers
 //! data-<n>/progress.json   how far an unfinished build or append is
 //! ```
 //! The passages of an append are named by the manifest before their vectors are by the index: a reader always has the text of
-//! what it finds.
+//! what it finds. A compaction drops vectors before text, for the same reason; the manifest that names the copies of the
+//! segments is written before the segments themselves go.
 mod append;
 mod build;
 mod manifest;

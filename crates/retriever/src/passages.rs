@@ -5,9 +5,11 @@
 //!
 //! ```text
 //! <segment>.passages   "exspass1", then for each passage: crc32 u32 | id, title, text lengths 3 x u32 | id | title | text
-//! <segment>.offsets    where each passage starts, u64 each: a passage costs two reads
+//! <segment>.offsets    where each passage starts, u64 each: a passage costs two reads; of a dropped one 2^64 - 1
 //! <segment>.ids        (hash of the id u64, number within the segment u32), sorted: an id is found in about 3 reads
 //! ```
+//! A dropped passage keeps its number and nothing else: it has no record and no entry among the ids.
+//!
 //! Numbers are little-endian. The checksum is over the passage's number and all of it behind the checksum, and is compared
 //! at every read. Besides the text a passage costs 16 + 8 + 12 = 36 bytes (21M passages: 756 MB).
 use crate::Error;
@@ -24,6 +26,8 @@ use std::path::{Path, PathBuf};
 const MAGIC: &[u8; 8] = b"exspass1";
 const HEADER_BYTES: usize = 16;
 const ID_ENTRY_BYTES: usize = 12;
+/// The offset of a dropped passage.
+const DROPPED: u64 = u64::MAX;
 
 /// A finished segment, as a manifest keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,8 +35,11 @@ const ID_ENTRY_BYTES: usize = 12;
 pub struct PassageSegment {
     /// What its files' names begin with.
     pub name: String,
-    /// How many passages it holds.
+    /// How many passages it holds, the dropped ones counted.
     pub n_passages: u32,
+    /// How many of them were dropped: deleted, and left out when the segment was copied.
+    #[serde(default)]
+    pub n_dropped: u32,
     /// The length of its passages file.
     pub n_bytes: u64,
 }
@@ -51,6 +58,7 @@ pub struct PassageWriter {
     passages: GrowingFile,
     offsets: GrowingFile,
     n_passages: u32,
+    n_dropped: u32,
     record: Vec<u8>,
 }
 
@@ -83,12 +91,23 @@ impl PassageStore {
         self.n_passages
     }
 
-    /// The passage with a number; [`Error::Damaged`] when it is not what was written. Panics at numbers past the end.
+    /// Whether a passage was dropped. Panics at numbers past the end.
+    pub fn is_dropped(&self, number: u32) -> bool {
+        let segment = self.segment_of(number);
+        segment.offset(number - segment.first) == Some(DROPPED)
+    }
+
+    /// The passage with a number; [`Error::Damaged`] when it is not what was written, or dropped. Panics at numbers past the
+    /// end.
     pub fn get(&self, number: u32) -> Result<Passage, Error> {
+        let segment = self.segment_of(number);
+        segment.get(number - segment.first).map_err(|reason| damaged(&self.dir, reason))
+    }
+
+    fn segment_of(&self, number: u32) -> &Segment {
         assert!(number < self.n_passages, "passage {number} of {}", self.n_passages);
         let segment_idx = self.segments.partition_point(|segment| segment.first <= number) - 1;
-        let segment = &self.segments[segment_idx];
-        segment.get(number - segment.first).map_err(|reason| damaged(&self.dir, reason))
+        &self.segments[segment_idx]
     }
 
     /// The number of the passage with an id, or `None` when there is none.
@@ -109,9 +128,39 @@ impl PassageStore {
         Ok(None)
     }
 
+    /// Copies a segment to a new one called `name`, every passage under its number, without those for which `is_deleted`
+    /// holds. `None`, and nothing written, when all of them were dropped before. The copy is on disk when this returns.
+    pub fn copy_without(
+        &self,
+        segment_idx: usize,
+        name: &str,
+        is_deleted: impl Fn(u32) -> bool,
+    ) -> Result<Option<PassageSegment>, Error> {
+        let segment = &self.segments[segment_idx];
+        let numbers = segment.first..segment.first + segment.n_passages();
+        if !numbers.clone().any(|number| is_deleted(number) && !self.is_dropped(number)) {
+            return Ok(None);
+        }
+        let mut copy = PassageWriter::open(&self.dir, name, PassageMark::default())?;
+        for number in numbers {
+            match is_deleted(number) || self.is_dropped(number) {
+                true => copy.drop_next()?,
+                false => copy.add(&self.get(number)?)?,
+            }
+        }
+        copy.finish().map(Some)
+    }
+
     /// Reads everything and errors at the first passage that is not what was written or is not found by its id.
     pub fn verify(&self) -> Result<(), Error> {
-        for number in 0..self.n_passages {
+        for segment in &self.segments {
+            let n_dropped = (0..segment.n_passages()).filter(|at| segment.offset(*at) == Some(DROPPED)).count();
+            if n_dropped != segment.n_dropped as usize {
+                let reason = format!("{n_dropped} passages of {} are dropped, not {}", segment.name, segment.n_dropped);
+                return Err(damaged(&self.dir, reason));
+            }
+        }
+        for number in (0..self.n_passages).filter(|number| !self.is_dropped(*number)) {
             let id = self.get(number)?.id;
             if self.find_where(&id, |found| found == number)? != Some(number) {
                 return Err(damaged(&self.dir, format!("passage {number} is not found by its id {:?}", id.0)));
@@ -133,6 +182,7 @@ impl PassageWriter {
             passages: passages.ok_or_else(|| shorter("passages"))?,
             offsets: offsets.ok_or_else(|| shorter("offsets"))?,
             n_passages: mark.n_passages,
+            n_dropped: 0,
             record: Vec::new(),
         };
         if mark.n_bytes == 0 {
@@ -174,6 +224,17 @@ impl PassageWriter {
         self.offsets.append(&self.passages.n_bytes().to_le_bytes())?;
         self.passages.append(&checksum(self.n_passages, &self.record).to_le_bytes())?;
         self.passages.append(&self.record)?;
+        self.count()
+    }
+
+    /// Gives the next number to a passage that is no more.
+    fn drop_next(&mut self) -> Result<(), Error> {
+        self.offsets.append(&DROPPED.to_le_bytes())?;
+        self.n_dropped += 1;
+        self.count()
+    }
+
+    fn count(&mut self) -> Result<(), Error> {
         self.n_passages = self.n_passages.checked_add(1).ok_or_else(|| Error::InvalidConfig {
             what: self.dir.display().to_string(),
             reason: "an index holds at most 2^32 - 1 passages; split the corpus".to_owned(),
@@ -214,7 +275,7 @@ impl PassageWriter {
         let PassageMark { n_passages, n_bytes } = self.sync()?;
         let written = Segment::map(&self.dir, &self.name, 0)?;
         let mut entries = Vec::with_capacity(n_passages as usize);
-        for number in 0..n_passages {
+        for number in (0..n_passages).filter(|number| written.offset(*number) != Some(DROPPED)) {
             let id = written.id(number).map_err(|reason| damaged(&self.dir, reason))?;
             entries.push((id_hash(id), number));
         }
@@ -225,7 +286,7 @@ impl PassageWriter {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
         write_whole(&self.dir, &format!("{}.ids", self.name), &bytes)?;
-        Ok(PassageSegment { name: self.name, n_passages, n_bytes })
+        Ok(PassageSegment { name: self.name, n_passages, n_dropped: self.n_dropped, n_bytes })
     }
 }
 
@@ -234,6 +295,7 @@ struct Segment {
     name: String,
     /// The number of its first passage.
     first: u32,
+    n_dropped: u32,
     passages: MappedFile,
     offsets: MappedFile,
     ids: Option<MappedFile>,
@@ -243,11 +305,13 @@ impl Segment {
     fn open(dir: &Path, segment: &PassageSegment, first: u32) -> Result<Self, Error> {
         let mut opened = Self::map(dir, &segment.name, first)?;
         let ids = map(dir, &format!("{}.ids", segment.name))?;
-        let n_passages = u64::from(segment.n_passages);
+        let n_kept = segment.n_passages.checked_sub(segment.n_dropped);
+        let n_kept = n_kept.ok_or_else(|| damaged(dir, format!("{} has dropped more than it holds", segment.name)))?;
+        opened.n_dropped = segment.n_dropped;
         let expected = [
             ("passages", &opened.passages, segment.n_bytes),
-            ("offsets", &opened.offsets, 8 * n_passages),
-            ("ids", &ids, ID_ENTRY_BYTES as u64 * n_passages),
+            ("offsets", &opened.offsets, 8 * u64::from(segment.n_passages)),
+            ("ids", &ids, ID_ENTRY_BYTES as u64 * u64::from(n_kept)),
         ];
         for (file, mapped, expected) in expected {
             let found = mapped.bytes().len() as u64;
@@ -268,14 +332,23 @@ impl Segment {
         let offsets = map(dir, &format!("{name}.offsets"))?;
         passages.advise_random();
         offsets.advise_random();
-        Ok(Self { name: name.to_owned(), first, passages, offsets, ids: None })
+        Ok(Self { name: name.to_owned(), first, n_dropped: 0, passages, offsets, ids: None })
+    }
+
+    fn n_passages(&self) -> u32 {
+        (self.offsets.bytes().len() / 8) as u32
+    }
+
+    /// Where a passage starts, or [`DROPPED`].
+    fn offset(&self, number: u32) -> Option<u64> {
+        let at = number as usize * 8;
+        self.offsets.bytes().get(at..at + 8).map(read_u64)
     }
 
     /// The lengths of id, title and text, and the bytes from the first length on; an error says what is wrong.
     fn record(&self, number: u32) -> Result<([usize; 3], &[u8]), String> {
         let wrong = || format!("{}.passages is damaged at passage {number}", self.name);
-        let at = number as usize * 8;
-        let start = self.offsets.bytes().get(at..at + 8).map(read_u64).and_then(|start| usize::try_from(start).ok());
+        let start = self.offset(number).and_then(|start| usize::try_from(start).ok());
         let bytes = start.and_then(|start| self.passages.bytes().get(start..)).ok_or_else(wrong)?;
         let header = bytes.get(..HEADER_BYTES).ok_or_else(wrong)?;
         let lengths = [4, 8, 12].map(|at| read_u32(&header[at..]) as usize);
@@ -312,7 +385,7 @@ impl Segment {
         let bytes = self.ids.as_ref().map_or(&[][..], MappedFile::bytes);
         let entries = bytes.as_chunks::<ID_ENTRY_BYTES>().0;
         let start = interpolate(entries.len(), hash, |at| read_u64(&entries[at]));
-        let n_passages = (self.offsets.bytes().len() / 8) as u32;
+        let n_passages = self.n_passages();
         let same = entries[start..].iter().take_while(move |entry| read_u64(*entry) == hash);
         // A number past the end is damage; the id is then not found, as `verify` says.
         same.map(|entry| read_u32(&entry[8..])).filter(move |number| *number < n_passages)

@@ -1,7 +1,8 @@
 //! Web search as a retriever: a page is a passage, its address the id, its snippet the text.
 //!
-//! A SearXNG-compatible server, or the APIs of Serper, Brave and Tavily. Answers are kept on disk when a folder is given, and
-//! the number of requests of one run is bounded, since most of these are paid for.
+//! A SearXNG-compatible server, or the APIs of Serper, Brave and Tavily. A query whose first answer has fewer pages than are
+//! wanted is asked for the next ones, up to five times, where the provider has next ones. Answers are kept on disk when a folder
+//! is given, and the number of requests of one run is bounded, since most of these are paid for.
 mod disk_cache;
 mod provider;
 
@@ -9,6 +10,7 @@ use crate::http::{Client, HttpConfig, HttpError, check_url, in_parallel};
 use crate::{Error, Secret};
 use disk_cache::{DiskCache, Key};
 use exsearch_schema::{Hit, RetrieveError, Retriever};
+use provider::Found;
 pub use provider::Provider;
 use std::collections::HashMap;
 use std::path::Path;
@@ -31,7 +33,8 @@ pub struct WebSearch {
 pub struct WebLimits<'a> {
     /// Where answers are kept; without it every query is asked.
     pub cache_dir: Option<&'a Path>,
-    /// How many requests may be sent, attempts counted one by one; answers from the cache are none.
+    /// How many requests may be sent, attempts and further pages of results counted one by one; answers from the cache are
+    /// none. Where it ends between the pages of one query, the hits of the first are its answer, and are not kept.
     pub max_requests: u64,
 }
 
@@ -83,11 +86,11 @@ impl WebSearch {
             return Ok(hits);
         }
         let failed = |error: String| RetrieveError::Failed(format!("{}: {error}", self.provider));
-        let hits = self
+        let Found { hits, is_whole } = self
             .provider
             .ask(&self.client, &self.url, self.key.as_ref(), (query, top_k), || self.take_request())
             .map_err(|error| failed(error.to_string()))?;
-        if let Some(cache) = &self.cache {
+        if let Some(cache) = self.cache.as_ref().filter(|_| is_whole) {
             cache.put(&key, &hits).map_err(|error| failed(format!("its answer could not be kept: {error}")))?;
         }
         Ok(hits)

@@ -82,7 +82,8 @@ impl Bm25Index {
 
     /// Reads the whole index and errors when it is not what was written.
     pub fn verify(&self) -> Result<(), Error> {
-        let damaged = self.searcher.index().validate_checksum();
+        let damaged = unless_damaged(|| self.searcher.index().validate_checksum());
+        let damaged = damaged.map_err(|reason| self.folder.damaged(reason.to_owned()))?;
         let damaged = damaged.map_err(|error| library_error(&self.folder.dir, error))?;
         match damaged.iter().min() {
             None => Ok(()),
@@ -92,6 +93,10 @@ impl Bm25Index {
 
     /// The passages with the ids, in their order; `None` for those that the corpus does not have. Reads neighbours together.
     pub fn get_many(&self, ids: &[PassageId]) -> Result<Vec<Option<Passage>>, Error> {
+        unless_damaged(|| self.look_up(ids)).unwrap_or_else(|reason| Err(self.folder.damaged(reason.to_owned())))
+    }
+
+    fn look_up(&self, ids: &[PassageId]) -> Result<Vec<Option<Passage>>, Error> {
         let library = |error| library_error(&self.folder.dir, error);
         let mut addresses = Vec::with_capacity(ids.len());
         for (id_idx, id) in ids.iter().enumerate() {
@@ -108,6 +113,12 @@ impl Bm25Index {
     }
 
     fn open_data(folder: Folder, manifest: Manifest) -> Result<Self, Error> {
+        let dir = folder.dir.clone();
+        unless_damaged(|| Self::open_files(folder, manifest))
+            .unwrap_or_else(|reason| Err(Error::Damaged { dir, reason: reason.to_owned() }))
+    }
+
+    fn open_files(folder: Folder, manifest: Manifest) -> Result<Self, Error> {
         folder.check_files(&manifest.data, &manifest.files)?;
         let library = |error| library_error(&folder.dir, error);
         let files = MmapDirectory::open(folder.data(&manifest.data)).map_err(TantivyError::from);
@@ -142,12 +153,16 @@ impl Bm25Index {
             return Err(RetrieveError::EmptyQuery);
         }
         let failed = |error: TantivyError| RetrieveError::Failed(format!("{}: {error}", self.folder.dir.display()));
-        let mut hits = Vec::new();
-        for candidate in self.rank(&words, top_k).map_err(failed)? {
-            let Passage { id, title, text } = self.stored(candidate.address).map_err(failed)?;
-            hits.push(Hit { id, title, text, score: candidate.score });
-        }
-        Ok(hits)
+        let find = || {
+            let mut hits = Vec::new();
+            for candidate in self.rank(&words, top_k)? {
+                let Passage { id, title, text } = self.stored(candidate.address)?;
+                hits.push(Hit { id, title, text, score: candidate.score });
+            }
+            Ok(hits)
+        };
+        let damaged = |reason| RetrieveError::Failed(format!("{}: {reason}", self.folder.dir.display()));
+        unless_damaged(find).map_err(damaged)?.map_err(failed)
     }
 
     /// The best `top_k` passages, best first.
@@ -203,6 +218,13 @@ impl Retriever for Bm25Index {
     fn passage(&self, id: &PassageId) -> Result<Option<Passage>, RetrieveError> {
         self.get(id).map_err(|error| RetrieveError::Failed(error.to_string()))
     }
+}
+
+/// What tantivy makes of its files. It trusts their bytes and panics where they are others, which reads as a bug of this program
+/// and is damage: files of another length are noticed before, others by [`Bm25Index::verify`] alone, which reads them all.
+fn unless_damaged<T>(work: impl FnOnce() -> T) -> Result<T, &'static str> {
+    let reason = "the search library cannot read it; look at it with `exsearch index verify`";
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|_| reason)
 }
 
 /// Where the passage with an id is.

@@ -1,6 +1,6 @@
 //! Changes to a complete late-interaction index: new passages behind the old ones, deleted passages, and less disk.
 use super::Built;
-use super::manifest::{FORMAT, LateConfig, Manifest};
+use super::manifest::{FORMAT, LateConfig, Manifest, SEGMENT_PREFIX};
 use super::search::Opened;
 use super::writer::{INDEX, SegmentWriter};
 use crate::Error;
@@ -51,7 +51,7 @@ where
         None => Writer::append(&index_dir, &source.fingerprint, &config.writer())?,
     };
     let before = Opened::open(&folder, &manifest)?;
-    let name = format!("segment-{}", manifest.passages.len());
+    let name = manifest.next_segment();
     let mut writer = SegmentWriter::open(&data, &name, index, encoder, Some(&before), HashMap::new())?;
     let pace = Pace { batch: config.batch, commit_every: config.commit_every };
     if let Err(error) = add_all(&mut writer, dir, passages, pace, &mut progress) {
@@ -86,7 +86,7 @@ pub fn abandon(dir: &Path, config: &LateConfig) -> Result<bool, Error> {
 }
 
 /// Deletes passages: searches return them no more, and their ids can be given to others. Errors, changing nothing, at an id
-/// that the index does not have. Returns how many were deleted; their text stays on disk.
+/// that the index does not have. Returns how many were deleted; their text and vectors stay on disk until [`compact`].
 pub fn delete(dir: &Path, ids: &[PassageId]) -> Result<u32, Error> {
     let (folder, manifest, _lock) = open_for_change(dir)?;
     let opened = Opened::open(&folder, &manifest)?;
@@ -99,11 +99,34 @@ pub fn delete(dir: &Path, ids: &[PassageId]) -> Result<u32, Error> {
     Ok(exsearch_index::delete(&folder.data(&manifest.data).join(INDEX), &numbers)?)
 }
 
-/// Makes one segment of the vectors' segments, without the deleted ones. False when there was nothing to do. Until the end
-/// there is room for two; readers go on with what they opened.
+/// Makes one segment of the vectors' segments, without the deleted ones, and drops the text of deleted passages. False when
+/// there was nothing to do. Until the end there is room for two; readers go on with what they opened. Killed at any point,
+/// nothing is lost, and the next call does what is left.
 pub fn compact(dir: &Path, config: &LateConfig) -> Result<bool, Error> {
-    let (folder, manifest, _lock) = open_for_change(dir)?;
-    Ok(exsearch_index::compact(&folder.data(&manifest.data).join(INDEX), &config.writer())?)
+    let (folder, mut manifest, _lock) = open_for_change(dir)?;
+    let data = folder.data(&manifest.data);
+    // Refuses while an append is unfinished: every file that the manifest does not name is a leftover from here on.
+    let mut is_changed = exsearch_index::compact(&data.join(INDEX), &config.writer())?;
+    let opened = Opened::open(&folder, &manifest)?;
+    let mut copied = false;
+    for segment_idx in 0..manifest.passages.len() {
+        if let Some(segment) = opened.copy_without_deleted(segment_idx, &manifest.next_segment())? {
+            manifest.passages[segment_idx] = segment;
+            copied = true;
+        }
+    }
+    drop(opened);
+    if copied {
+        folder.write_manifest(&manifest)?;
+    }
+    let is_named = |name: &str| {
+        manifest.passages.iter().any(|segment| name.split_once('.').is_some_and(|it| it.0 == segment.name))
+    };
+    for file in folder.data_files(&manifest.data, |name| name.starts_with(SEGMENT_PREFIX) && !is_named(name))? {
+        folder.remove_file(&manifest.data, &file.name)?;
+        is_changed = true;
+    }
+    Ok(is_changed || copied)
 }
 
 fn open_for_change(dir: &Path) -> Result<(Folder, Manifest, File), Error> {

@@ -46,7 +46,7 @@ where
     {
         return Ok(Built::AlreadyComplete(manifest));
     }
-    let data = folder.choose_data::<Manifest>(&plan, target.replace, |data| read_mark(data).is_ok())?;
+    let data = folder.choose_data::<Manifest>(&plan, target.replace, |data| segment_with_vectors(data).is_ok())?;
     let path = folder.data(&data);
     let mut open_corpus = || corpus().map_err(|error| Error::Source { number: 1, source: error.into() });
     let passages = match segment_with_vectors(&path)? {

@@ -10,6 +10,9 @@ pub const FORMAT_VERSION: u64 = 1;
 
 pub(crate) static FORMAT: Format = Format { kind: "late", noun: "a late-interaction index", version: FORMAT_VERSION };
 
+/// Of the files of passages, before their segment's number.
+pub(crate) const SEGMENT_PREFIX: &str = "segment-";
+
 /// How an index is built.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -46,7 +49,7 @@ pub struct Manifest {
     pub config: LateConfig,
     /// What it was made from: one for each of `passages`.
     pub sources: Vec<SourceId>,
-    /// Its passages, the deleted ones included.
+    /// Its passages, the deleted ones included; those that a compaction dropped have a number only.
     pub passages: Vec<PassageSegment>,
     /// The folder of its data.
     pub data: String,
@@ -79,13 +82,21 @@ impl Default for LateConfig {
 
 impl LateConfig {
     pub(crate) fn check(&self) -> Result<(), Error> {
-        for (name, value) in [("batch", self.batch as u64), ("commit_every", self.commit_every)] {
-            if value == 0 {
-                let reason = "it must be at least 1".to_owned();
-                return Err(Error::InvalidConfig { what: format!("late setting {name}"), reason });
+        // All of them, before a folder is made that a corrected call would find in its way.
+        let n_centroids = self.n_centroids.unwrap_or(1);
+        let settings = [
+            ("batch", self.batch > 0, "it must be at least 1"),
+            ("commit_every", self.commit_every > 0, "it must be at least 1"),
+            ("bits", matches!(self.bits, 1 | 2 | 4), "it must be 1, 2 or 4"),
+            ("n_centroids", (1..=1 << 18).contains(&n_centroids), "it must be 1 to 2^18"),
+            ("memory_mb", self.memory_mb >= 8, "it must be at least 8"),
+        ];
+        match settings.into_iter().find(|(_, is_fine, _)| !is_fine) {
+            Some((name, _, reason)) => {
+                Err(Error::InvalidConfig { what: format!("late setting {name}"), reason: reason.to_owned() })
             }
+            None => Ok(()),
         }
-        Ok(())
     }
 
     pub(crate) fn codec(&self) -> CodecConfig {
@@ -105,7 +116,10 @@ impl Plan for LatePlan {
         }
         let codec = || {
             let is_same = self.config.codec() == wanted.config.codec();
-            (!is_same).then(|| format!("it is built with {:?}", self.config.codec()))
+            let CodecConfig { bits, n_centroids, n_rounds, seed } = self.config.codec();
+            let n_centroids = n_centroids.map_or("the default number".to_owned(), |n| n.to_string());
+            let settings = format!("{bits} bits, {n_centroids} of centroids, {n_rounds} rounds, seed {seed}");
+            (!is_same).then(|| format!("it is built with {settings}"))
         };
         self.source.difference(&wanted.source).or_else(|| self.encoder.difference(&wanted.encoder)).or_else(codec)
     }
@@ -115,6 +129,13 @@ impl Manifest {
     /// The number of passages that were ever added; deleted ones keep their number.
     pub fn n_added(&self) -> u64 {
         self.passages.iter().map(|segment| u64::from(segment.n_passages)).sum()
+    }
+
+    /// The name of the next segment of passages: never one that a reader may have open.
+    pub(crate) fn next_segment(&self) -> String {
+        let number = |segment: &PassageSegment| segment.name.strip_prefix(SEGMENT_PREFIX)?.parse::<u64>().ok();
+        let last = self.passages.iter().filter_map(number).max();
+        format!("{SEGMENT_PREFIX}{}", last.map_or(0, |last| last.saturating_add(1)))
     }
 }
 

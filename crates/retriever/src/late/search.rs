@@ -4,7 +4,7 @@ use super::writer::INDEX;
 use crate::Error;
 use crate::encode::{check_kind, encode_queries};
 use crate::folder::Folder;
-use crate::passages::PassageStore;
+use crate::passages::{PassageSegment, PassageStore};
 use exsearch_index::{IndexInfo, LateIndex, Scored, SearchOptions};
 use exsearch_schema::{Encoder, Hit, Passage, PassageId, RetrieveError, Retriever, VectorKind};
 use rayon::prelude::*;
@@ -14,6 +14,7 @@ use std::sync::Arc;
 /// A complete late-interaction index with the encoder of its queries, at one generation, open for searching by any number of
 /// threads.
 pub struct LateRetriever {
+    dir: PathBuf,
     manifest: Manifest,
     opened: Opened,
     encoder: Arc<dyn Encoder>,
@@ -56,7 +57,7 @@ impl LateRetriever {
             },
         };
         manifest.encoder.check(dir, &*encoder)?;
-        Ok(Self { manifest, opened, encoder, options })
+        Ok(Self { dir: dir.to_owned(), manifest, opened, encoder, options })
     }
 
     /// What the index says of itself.
@@ -93,8 +94,16 @@ impl LateRetriever {
 
     /// Reads the whole index and errors when it is not what was written.
     pub fn verify(&self) -> Result<(), Error> {
-        self.opened.passages.verify()?;
-        Ok(self.opened.index.verify()?)
+        let Opened { passages, index } = &self.opened;
+        passages.verify()?;
+        index.verify()?;
+        match (0..index.n_passages()).find(|number| passages.is_dropped(*number) && !index.is_deleted(*number)) {
+            Some(number) => Err(Error::Damaged {
+                dir: self.dir.clone(),
+                reason: format!("passage {number} has no text and is not deleted"),
+            }),
+            None => Ok(()),
+        }
     }
 
     fn hits(&self, found: &[Scored]) -> Result<Vec<Hit>, Error> {
@@ -128,6 +137,12 @@ impl Opened {
     pub(super) fn find(&self, id: &PassageId) -> Result<Option<u32>, Error> {
         let is_there = |number: u32| number < self.index.n_passages() && !self.index.is_deleted(number);
         self.passages.find_where(id, is_there)
+    }
+
+    /// A copy of a segment of passages called `name` without the deleted ones; `None` when there is nothing to leave out.
+    pub(super) fn copy_without_deleted(&self, segment_idx: usize, name: &str) -> Result<Option<PassageSegment>, Error> {
+        let is_deleted = |number: u32| number < self.index.n_passages() && self.index.is_deleted(number);
+        self.passages.copy_without(segment_idx, name, is_deleted)
     }
 }
 

@@ -54,14 +54,48 @@ fn a_writer_goes_on_behind_its_mark() {
     assert!(matches!(PassageWriter::open(dir.path(), "s", too_far), Err(Error::Damaged { .. })));
 }
 
+/// A copy of [`numbered`] passages of which every third was dropped.
+fn with_dropped(dir: &Path, passages: &[Passage]) -> PassageSegment {
+    let whole = PassageStore::open(dir, &[write(dir, "whole", passages)]).expect("opens");
+    whole.copy_without(0, "s", |number| number % 3 == 0).expect("copies").expect("some are deleted")
+}
+
+#[test]
+fn a_copy_without_the_deleted_keeps_numbers_and_drops_text() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let passages = numbered(0..40);
+    let segment = with_dropped(dir.path(), &passages);
+    assert_eq!((segment.n_passages, segment.n_dropped), (40, 14));
+    // Behind another segment, so that its numbers are not those of the store.
+    let segments = [write(dir.path(), "before", &numbered(100..105)), segment];
+    let store = PassageStore::open(dir.path(), &segments).expect("opens");
+    for (number, passage) in (5..).zip(&passages) {
+        let is_dropped = (number - 5) % 3 == 0;
+        assert_eq!(store.is_dropped(number), is_dropped);
+        assert_eq!(store.find(&passage.id).expect("reads"), (!is_dropped).then_some(number));
+        assert_eq!(store.get(number).ok().as_ref(), (!is_dropped).then_some(passage));
+    }
+    store.verify().expect("all is well");
+    let again = store.copy_without(1, "t", |number| (number - 5) % 3 == 0).expect("looks");
+    assert!(again.is_none() && !dir.path().join("t.passages").exists(), "they were dropped before");
+    let rest = store.copy_without(1, "t", |number| number > 20).expect("copies").expect("some are left");
+    let none = PassageStore::open(dir.path(), &[rest]).expect("opens").copy_without(0, "u", |_| true);
+    let none = none.expect("copies").expect("some are left");
+    assert_eq!((none.n_passages, none.n_dropped), (40, 40));
+    PassageStore::open(dir.path(), &[none]).expect("opens").verify().expect("nothing is left to be damaged");
+    let liar = PassageSegment { n_dropped: 41, ..segments[1].clone() };
+    assert!(matches!(PassageStore::open(dir.path(), &[liar]), Err(Error::Damaged { .. })));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn a_changed_byte_is_an_error_or_changes_nothing(file in 0usize..3, at in any::<prop::sample::Index>(), to: u8) {
+    fn a_changed_byte_is_an_error_or_changes_nothing(file in 0usize..3, at in any::<prop::sample::Index>(), to: u8, drops: bool) {
         let dir = tempfile::tempdir().expect("a folder");
         let passages = numbered(0..30);
-        let segment = write(dir.path(), "s", &passages);
+        let segment =
+            if drops { with_dropped(dir.path(), &passages) } else { write(dir.path(), "s", &passages) };
         let path = dir.path().join(["s.passages", "s.offsets", "s.ids"][file]);
         let mut bytes = std::fs::read(&path).expect("it is there");
         let at = at.index(bytes.len());

@@ -21,6 +21,24 @@ pub enum Provider {
     Tavily,
 }
 
+/// What a query found.
+pub(super) struct Found {
+    pub(super) hits: Vec<Hit>,
+    /// Whether asking again would give the same. Not where a request for more of the results failed.
+    pub(super) is_whole: bool,
+}
+
+/// Requests for one query at most, each for the results behind those before: 5 x 10 is what people look at, 5 x 20 what Brave
+/// gives of the 200 that it has.
+const MAX_SHEETS: usize = 5;
+
+/// The results of one request.
+struct Sheet {
+    pages: Vec<Page>,
+    /// Whether there may be others behind them.
+    has_next: bool,
+}
+
 /// A page as any of them gives it. Fields that may be missing are empty.
 struct Page {
     url: Option<String>,
@@ -52,7 +70,8 @@ impl Provider {
         }
     }
 
-    /// At most `top_k` pages for a query.
+    /// At most `top_k` pages for a query. Where a request brings fewer, the next one is for those behind them, until one brings
+    /// nothing new. Of what is found nothing is lost when a later request fails, as where the budget ends.
     pub(super) fn ask(
         self,
         client: &Client,
@@ -60,39 +79,80 @@ impl Provider {
         key: Option<&Secret>,
         (query, top_k): (&str, usize),
         before_attempt: impl Fn() -> Result<(), HttpError>,
-    ) -> Result<Vec<Hit>, HttpError> {
+    ) -> Result<Found, HttpError> {
         let n_results = top_k.min(self.max_results());
-        let count = n_results.to_string();
+        let mut pages = Vec::new();
+        let mut hits = Vec::new();
+        for sheet_idx in 0..MAX_SHEETS {
+            let sheet = match self.ask_sheet(client, url, key, (query, n_results, sheet_idx), &before_attempt) {
+                Ok(sheet) => sheet,
+                Err(error) if sheet_idx == 0 => return Err(error),
+                Err(_) => return Ok(Found { hits, is_whole: false }),
+            };
+            pages.extend(sheet.pages);
+            let n_before = hits.len();
+            hits = to_hits(&pages, top_k);
+            if hits.len() == top_k || hits.len() == n_before || !sheet.has_next {
+                break;
+            }
+        }
+        Ok(Found { hits, is_whole: true })
+    }
+
+    /// One request: for the `n_results` results behind those of the `sheet_idx` requests before.
+    fn ask_sheet(
+        self,
+        client: &Client,
+        url: &str,
+        key: Option<&Secret>,
+        (query, n_results, sheet_idx): (&str, usize, usize),
+        before_attempt: impl Fn() -> Result<(), HttpError>,
+    ) -> Result<Sheet, HttpError> {
+        let (count, sheet, next_sheet) = (n_results.to_string(), sheet_idx.to_string(), (sheet_idx + 1).to_string());
+        let is_first = sheet_idx == 0;
+        let mut has_next = true;
         let pages: Vec<Page> = match self {
             Self::Searxng => {
                 let base = url.trim_end_matches('/');
                 let url = if base.ends_with("/search") { base.to_owned() } else { format!("{base}/search") };
-                let parameters = [("q", query), ("format", "json")];
+                let parameters = [("q", query), ("format", "json"), ("pageno", next_sheet.as_str())];
+                let parameters = &parameters[..if is_first { 2 } else { 3 }];
                 let key = key.map(|key| ("authorization", "Bearer ", key));
-                let request = Request { url: &url, parameters: &parameters, body: None, key };
+                let request = Request { url: &url, parameters, body: None, key };
                 client.json::<SearxngAnswer>(&request, before_attempt)?.results.into_iter().map(Page::from).collect()
             }
             Self::Serper => {
-                let body = json!({ "q": query, "num": n_results });
+                let mut body = json!({ "q": query, "num": n_results });
+                if !is_first {
+                    body["page"] = json!(sheet_idx + 1);
+                }
                 let key = key.map(|key| ("x-api-key", "", key));
                 let request = Request { url, parameters: &[], body: Some(body), key };
                 client.json::<SerperAnswer>(&request, before_attempt)?.organic.into_iter().map(Page::from).collect()
             }
             Self::Brave => {
-                let parameters = [("q", query), ("count", count.as_str()), ("text_decorations", "false")];
+                let parameters = [
+                    ("q", query),
+                    ("count", count.as_str()),
+                    ("text_decorations", "false"),
+                    ("offset", sheet.as_str()),
+                ];
+                let parameters = &parameters[..if is_first { 3 } else { 4 }];
                 let key = key.map(|key| ("x-subscription-token", "", key));
-                let request = Request { url, parameters: &parameters, body: None, key };
+                let request = Request { url, parameters, body: None, key };
                 let answer: BraveAnswer = client.json(&request, before_attempt)?;
+                has_next = answer.query.is_some_and(|query| query.more_results_available);
                 answer.web.map(|web| web.results).unwrap_or_default().into_iter().map(Page::from).collect()
             }
             Self::Tavily => {
                 let body = json!({ "query": query, "max_results": n_results, "search_depth": "basic" });
                 let key = key.map(|key| ("authorization", "Bearer ", key));
                 let request = Request { url, parameters: &[], body: Some(body), key };
+                has_next = false;
                 client.json::<TavilyAnswer>(&request, before_attempt)?.results.into_iter().map(Page::from).collect()
             }
         };
-        Ok(hits(pages, top_k))
+        Ok(Sheet { pages, has_next })
     }
 }
 
@@ -108,32 +168,33 @@ impl fmt::Display for Provider {
 }
 
 /// Pages in their order; those without an address, or with that of an earlier one, are left out.
-fn hits(pages: Vec<Page>, top_k: usize) -> Vec<Hit> {
+fn to_hits(pages: &[Page], top_k: usize) -> Vec<Hit> {
     let mut seen = HashSet::new();
     let mut hits = Vec::new();
     for Page { url, title, snippet } in pages {
-        let Some(url) = url.filter(|url| !url.is_empty() && seen.insert(url.clone())) else { continue };
+        let Some(url) = url.as_ref().filter(|url| !url.is_empty() && seen.insert(*url)) else { continue };
         if hits.len() == top_k {
             break;
         }
         let score = 1.0 / (hits.len() + 1) as f32;
         hits.push(Hit {
-            id: PassageId(url),
-            title: title.unwrap_or_default(),
-            text: snippet.unwrap_or_default(),
+            id: PassageId(url.clone()),
+            title: title.clone().unwrap_or_default(),
+            text: snippet.clone().unwrap_or_default(),
             score,
         });
     }
     hits
 }
 
-/// docs.searxng.org, search API. An answer without results has an empty list.
+/// docs.searxng.org, search API. An answer without results has an empty list; `pageno` counts from 1, and how many a page
+/// has is the server's own.
 #[derive(Deserialize)]
 struct SearxngAnswer {
     results: Vec<ContentPage>,
 }
 
-/// docs.tavily.com, POST /search.
+/// docs.tavily.com, POST /search. There are no further pages of results.
 #[derive(Deserialize)]
 struct TavilyAnswer {
     results: Vec<ContentPage>,
@@ -146,7 +207,7 @@ struct ContentPage {
     content: Option<String>,
 }
 
-/// serper.dev, POST /search. What stands beside `organic` (answer boxes, related questions) is not of pages.
+/// serper.dev, POST /search; `page` counts from 1. What stands beside `organic` (answer boxes, related questions) is not of pages.
 #[derive(Deserialize)]
 struct SerperAnswer {
     #[serde(default)]
@@ -160,10 +221,18 @@ struct SerperPage {
     snippet: Option<String>,
 }
 
-/// api-dashboard.search.brave.com, web search. `web` is missing when nothing was found.
+/// api-dashboard.search.brave.com, web search. `web` is missing when nothing was found; `offset` counts pages of `count`
+/// results from 0, at most 9.
 #[derive(Deserialize)]
 struct BraveAnswer {
+    query: Option<BraveQuery>,
     web: Option<BraveWeb>,
+}
+
+#[derive(Deserialize)]
+struct BraveQuery {
+    #[serde(default)]
+    more_results_available: bool,
 }
 
 #[derive(Deserialize)]

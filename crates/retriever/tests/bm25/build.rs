@@ -3,9 +3,11 @@ use crate::common::{COMMIT_EVERY, build_from, build_in, config, corpus, fingerpr
 use exsearch_retriever::Error;
 use exsearch_retriever::bm25::{Bm25Index, Built, FORMAT_VERSION, Progress, Target, build};
 use exsearch_schema::Passage;
+use proptest::prelude::*;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 
 /// Enough for several commits, and not a multiple of them.
 const N_PASSAGES: u64 = 333;
@@ -288,5 +290,50 @@ fn settings_out_of_range_are_refused() {
         let passages = corpus(1).into_iter().map(Ok::<_, std::convert::Infallible>);
         let built = build(passages, &source("a"), &Target { dir: dir.path(), replace: false }, &config, |_| {});
         assert!(matches!(built, Err(Error::Config { .. })), "{config:?}");
+    }
+}
+
+/// A small index: its files' paths within its folder, and their bytes.
+static SMALL: LazyLock<Vec<(PathBuf, Vec<u8>)>> = LazyLock::new(|| {
+    let dir = temporary();
+    build_in(dir.path(), corpus(30)).expect("builds");
+    let folders = [dir.path().to_owned(), dir.path().join("data-0")];
+    let entries = folders.iter().flat_map(|dir| fs::read_dir(dir).expect("lists"));
+    let paths = entries.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_file());
+    let within = |path: &Path| path.strip_prefix(dir.path()).expect("inside").to_owned();
+    let mut files: Vec<_> = paths.map(|path| (within(&path), fs::read(&path).expect("reads"))).collect();
+    files.sort();
+    files
+});
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Of any file: an error, or an index that answers as before where `verify` finds nothing. Never a panic.
+    #[test]
+    fn a_changed_file_is_an_error_or_changes_nothing(
+        file in any::<prop::sample::Index>(), at in any::<prop::sample::Index>(),
+        replacement in prop::collection::vec(any::<u8>(), 0..12), keeps_length: bool,
+    ) {
+        let dir = temporary();
+        fs::create_dir(dir.path().join("data-0")).expect("made");
+        let write = |name: &Path, bytes: &[u8]| fs::write(dir.path().join(name), bytes).expect("written");
+        SMALL.iter().for_each(|(name, bytes)| write(name, bytes));
+        let expected = fingerprint(dir.path());
+        let (name, whole) = &SMALL[file.index(SMALL.len())];
+        let at = at.index(whole.len() + 1);
+        let n_cut = if keeps_length { replacement.len() } else { 0 };
+        let mut changed = [&whole[..at], &replacement, &whole[(at + n_cut).min(whole.len())..]].concat();
+        if keeps_length {
+            changed.truncate(whole.len());
+        }
+        write(name, &changed);
+        if let Ok(index) = Bm25Index::open(dir.path()) {
+            let _ = exsearch_schema::Retriever::search(&index, "river king", 5);
+            let _ = index.get(&"p3".into());
+            if index.verify().is_ok() {
+                prop_assert_eq!(fingerprint(dir.path()), expected, "{}", name.display());
+            }
+        }
     }
 }

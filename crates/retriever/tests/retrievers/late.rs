@@ -4,10 +4,11 @@ use exsearch_index::SearchOptions;
 use exsearch_retriever::late::{self, Built, LateConfig, LateRetriever, Step};
 use exsearch_retriever::{Error, Progress, SourceId, Target};
 use exsearch_schema::{Encoder, Passage, PassageId, Retriever, TextRole, VectorKind};
+use proptest::prelude::*;
 use std::convert::Infallible;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 const N_PASSAGES: u64 = 333;
 const COMMIT_EVERY: u64 = 50;
@@ -204,6 +205,140 @@ fn appended_passages_are_found_and_deleted_ones_are_not() {
     assert_eq!(open(dir.path()).search("fresh7", 1).expect("found")[0].text, "fresh7 again");
 }
 
+/// All of a folder, by name.
+fn snapshot(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).expect("lists") {
+        let path = entry.expect("an entry").path();
+        match path.is_dir() {
+            true => files.extend(snapshot(&path)),
+            false => files.push((path.clone(), std::fs::read(&path).expect("reads"))),
+        }
+    }
+    files.sort();
+    files
+}
+
+/// A folder in the state of a snapshot.
+fn restore(dir: &Path, files: &[(PathBuf, Vec<u8>)]) {
+    for (path, _) in snapshot(dir) {
+        std::fs::remove_file(path).expect("removed");
+    }
+    files.iter().for_each(|(path, bytes)| std::fs::write(path, bytes).expect("written"));
+}
+
+fn holds_text(dir: &Path, text: &str) -> bool {
+    snapshot(dir).iter().any(|(_, bytes)| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
+}
+
+/// An index of two segments with deleted passages in both; returns their ids.
+fn index_with_deleted(dir: &Path) -> Vec<PassageId> {
+    build_in(dir, &corpus(N_PASSAGES)).expect("builds");
+    append(dir, more(0, 60), "b").expect("appends");
+    let deleted: Vec<PassageId> = ["p3", "p200", "new7", "new59"].map(PassageId::from).to_vec();
+    assert_eq!(late::delete(dir, &deleted).expect("all are there"), 4);
+    deleted
+}
+
+#[test]
+fn a_compaction_drops_the_text_of_the_deleted_and_open_indexes_keep_theirs() {
+    let dir = tempfile::tempdir().expect("a folder");
+    build_in(dir.path(), &corpus(N_PASSAGES)).expect("builds");
+    append(dir.path(), more(0, 60), "b").expect("appends");
+    let before = open(dir.path());
+    assert!(holds_text(dir.path(), "fresh59"));
+    late::delete(dir.path(), &["p3".into(), "new59".into()]).expect("both are there");
+    let deleted = open(dir.path());
+    assert!(late::compact(dir.path(), &config()).expect("compacts"));
+    assert!(!holds_text(dir.path(), "fresh59"), "the text is gone");
+    assert!(holds_text(dir.path(), "fresh58"));
+    assert_eq!(before.search("fresh59", 1).expect("found")[0].id.0, "new59", "an open index stays as it is");
+    assert!(deleted.is_outdated(dir.path()).expect("reads"));
+    let after = open(dir.path());
+    after.verify().expect("all is well");
+    assert_eq!(after.n_passages(), N_PASSAGES + 58);
+    let info = after.manifest().passages.iter().map(|segment| (segment.n_passages, segment.n_dropped));
+    assert_eq!(info.collect::<Vec<_>>(), [(N_PASSAGES as u32, 1), (60, 1)], "numbers stay");
+    assert_eq!(after.search("word3 word9", 20), deleted.search("word3 word9", 20));
+    assert_eq!(after.get(&"new58".into()).expect("reads"), deleted.get(&"new58".into()).expect("reads"));
+    assert!(!late::compact(dir.path(), &config()).expect("looks"), "nothing is left to do");
+    // New segments do not take the names of those that went.
+    append(dir.path(), vec![passage("new59", "", "fresh59 again")], "c").expect("its id is free");
+    let last = open(dir.path());
+    last.verify().expect("all is well");
+    assert_eq!(last.search("fresh59", 1).expect("found")[0].text, "fresh59 again");
+    late::delete(dir.path(), &["new59".into()]).expect("it is there");
+    assert!(late::compact(dir.path(), &config()).expect("compacts"));
+    assert!(!holds_text(dir.path(), "fresh59"));
+}
+
+/// Every state in which a kill can leave the folder: the vectors swapped or not, some of the copies there, whole or torn, the
+/// manifest replaced or not, some of the old files removed.
+#[test]
+fn a_killed_compaction_loses_nothing_and_is_finished_by_the_next() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let deleted = index_with_deleted(dir.path());
+    let old = snapshot(dir.path());
+    let expected = open(dir.path()).search("word3 word9", 50).expect("found");
+    assert!(late::compact(dir.path(), &config()).expect("compacts"));
+    let new = snapshot(dir.path());
+    let is_vectors = |path: &Path| path.parent().is_some_and(|parent| parent.ends_with("index"));
+    let named = |files: &[(PathBuf, Vec<u8>)], path: &Path| files.iter().any(|(other, _)| other == path);
+    let with_vectors = |passages: &[(PathBuf, Vec<u8>)]| -> Vec<(PathBuf, Vec<u8>)> {
+        let passages = passages.iter().filter(|(path, _)| !is_vectors(path));
+        passages.chain(new.iter().filter(|(path, _)| is_vectors(path))).cloned().collect()
+    };
+    let copies: Vec<_> = new.iter().filter(|(path, _)| !is_vectors(path) && !named(&old, path)).cloned().collect();
+    let gone: Vec<_> = old.iter().filter(|(path, _)| !is_vectors(path) && !named(&new, path)).cloned().collect();
+    assert_eq!((copies.len(), gone.len()), (6, 6), "two segments of three files");
+    let mut states = vec![("before the vectors", old.clone()), ("behind the vectors", with_vectors(&old))];
+    for n_copied in 1..=copies.len() {
+        for torn in [false, true] {
+            let mut state = with_vectors(&old);
+            state.extend_from_slice(&copies[..n_copied]);
+            if torn {
+                let bytes = &mut state.last_mut().expect("a copy").1;
+                bytes.truncate(bytes.len() / 2);
+            }
+            states.push(("before the manifest", state));
+        }
+    }
+    for n_left in 0..=gone.len() {
+        let mut state = new.clone();
+        state.extend_from_slice(&gone[..n_left]);
+        states.push(("behind the manifest", state));
+    }
+    for (name, state) in states {
+        restore(dir.path(), &state);
+        let killed = open(dir.path());
+        killed.verify().unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(killed.search("word3 word9", 50).expect("found"), expected, "{name}");
+        late::compact(dir.path(), &config()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(killed.search("word3 word9", 50).expect("found"), expected, "{name}, open since");
+        let finished = open(dir.path());
+        finished.verify().unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(finished.search("word3 word9", 50).expect("found"), expected, "{name}, finished");
+        assert!(!holds_text(dir.path(), "fresh59"), "{name}");
+        assert!(deleted.iter().all(|id| finished.get(id).expect("reads").is_none()), "{name}");
+        assert!(content(dir.path()).iter().filter(|(name, _)| name.starts_with("segment-")).count() == 6, "{name}");
+    }
+}
+
+#[test]
+fn text_that_is_gone_without_a_deletion_is_damage() {
+    let dir = tempfile::tempdir().expect("a folder");
+    index_with_deleted(dir.path());
+    let before = snapshot(dir.path());
+    let is_vectors = |path: &Path| path.parent().is_some_and(|parent| parent.ends_with("index"));
+    late::delete(dir.path(), &["p9".into()]).expect("it is there");
+    late::compact(dir.path(), &config()).expect("compacts");
+    // Text without p9, vectors with it.
+    let mut mixed: Vec<_> = snapshot(dir.path()).into_iter().filter(|(path, _)| !is_vectors(path)).collect();
+    mixed.extend(before.into_iter().filter(|(path, _)| is_vectors(path)));
+    restore(dir.path(), &mixed);
+    assert!(matches!(open(dir.path()).verify(), Err(Error::Damaged { .. })));
+}
+
 #[test]
 fn ids_in_use_and_unknown_ids_change_nothing() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -267,4 +402,53 @@ fn duplicates_other_encoders_and_other_corpora_are_refused() {
     assert!(matches!(build_with(dir.path(), &passages, &encoder(), "z", |_| {}), Err(Error::OtherIndex { .. })));
     let single = WordEncoder::new(VectorKind::Single);
     assert!(matches!(build_with(dir.path(), &passages, &single, "a", |_| {}), Err(Error::InvalidConfig { .. })));
+}
+
+/// A small index with two segments, text that was dropped and text that is deleted; paths within its folder.
+static SMALL: LazyLock<Vec<(PathBuf, Vec<u8>)>> = LazyLock::new(|| {
+    let dir = tempfile::tempdir().expect("a folder");
+    build_in(dir.path(), &corpus(60)).expect("builds");
+    append(dir.path(), more(0, 20), "b").expect("appends");
+    late::delete(dir.path(), &["p3".into(), "new7".into()]).expect("both are there");
+    late::compact(dir.path(), &config()).expect("compacts");
+    late::delete(dir.path(), &["p5".into()]).expect("it is there");
+    let within = |path: PathBuf| path.strip_prefix(dir.path()).expect("inside").to_owned();
+    snapshot(dir.path()).into_iter().map(|(path, bytes)| (within(path), bytes)).collect()
+});
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Whatever becomes of a file: an error, or an index that answers; and where `verify` finds nothing, as before.
+    #[test]
+    fn a_changed_file_is_an_error_or_changes_nothing(
+        file in any::<prop::sample::Index>(), at in any::<prop::sample::Index>(),
+        replacement in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..12),
+            "[0-9a-z\":,{}\\[\\]/.-]{0,12}".prop_map(String::into_bytes),
+        ],
+        n_cut in 0usize..40,
+    ) {
+        let dir = tempfile::tempdir().expect("a folder");
+        let write = |name: &Path, bytes: &[u8]| {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            std::fs::write(path, bytes).expect("written");
+        };
+        SMALL.iter().for_each(|(name, bytes)| write(name, bytes));
+        let expected = open(dir.path()).search("word3 word9", 50).expect("found");
+        let (name, whole) = &SMALL[file.index(SMALL.len())];
+        let at = at.index(whole.len() + 1);
+        write(name, &[&whole[..at], &replacement, &whole[(at + n_cut).min(whole.len())..]].concat());
+        if let Ok(index) = LateRetriever::open(dir.path(), Arc::new(encoder()), SearchOptions::exhaustive(10)) {
+            let found = index.search("word3 word9", 50);
+            let _ = index.get(&"new8".into());
+            if index.verify().is_ok() {
+                prop_assert_eq!(found, Ok(expected), "{:?}", name);
+            }
+        }
+        let _ = late::delete(dir.path(), &["p9".into()]);
+        let _ = late::compact(dir.path(), &config());
+        let _ = append(dir.path(), more(30, 33), "c");
+    }
 }

@@ -3,8 +3,10 @@ use crate::common::ids;
 use crate::server::{Asked, FakeServer, Reply};
 use exsearch_retriever::{Error, HttpConfig, Provider, Secret, WebLimits, WebSearch};
 use exsearch_schema::{RetrieveError, Retriever};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 const KEY: &str = "k-5up3r-s3cr3t";
 
@@ -189,4 +191,139 @@ fn a_paid_provider_without_a_key_and_a_free_one_without_an_address_are_refused()
         assert!(matches!(refused(provider, key), Some(Error::InvalidConfig { .. })), "{provider}");
     }
     assert!(refused(Provider::Tavily, Some(KEY)).is_none());
+}
+
+/// An answer with the given addresses; Brave's says whether there are more.
+fn answer_of(provider: Provider, addresses: &[String], has_more: bool) -> Value {
+    let pages = |name: &str| addresses.iter().map(|url| json!({ name: url, "title": url })).collect::<Vec<_>>();
+    match provider {
+        Provider::Searxng | Provider::Tavily => json!({ "results": pages("url") }),
+        Provider::Serper => json!({ "organic": pages("link") }),
+        Provider::Brave => {
+            json!({ "query": { "more_results_available": has_more }, "web": { "results": pages("url") } })
+        }
+    }
+}
+
+/// A server with `n_pages` pages of three results, of which the first is the last of the page before.
+fn paged(provider: Provider, n_pages: usize) -> FakeServer {
+    FakeServer::start(move |_, n_before| {
+        let addresses = (2 * n_before..2 * n_before + 3).map(|at| format!("https://{at}.example/")).collect::<Vec<_>>();
+        let addresses = if n_before < n_pages { &addresses[..] } else { &[] };
+        Reply::ok(answer_of(provider, addresses, n_before + 1 < n_pages).to_string())
+    })
+}
+
+#[test]
+fn further_pages_are_asked_for_until_there_are_enough() {
+    let check = |provider: Provider, page_of: fn(&Asked) -> String, expected: &[&str]| {
+        let server = paged(provider, 100);
+        let hits = search(provider, &server.url, None, 10).search("x", 6).expect("found");
+        assert_eq!(ids(&hits), (0..6).map(|at| format!("https://{at}.example/")).collect::<Vec<_>>(), "{provider}");
+        assert_eq!(hits[5].score, 1.0 / 6.0, "ranks go on over the pages");
+        assert_eq!(server.asked().iter().map(page_of).collect::<Vec<_>>(), expected, "{provider}");
+    };
+    let parameters =
+        |asked: &Asked| asked.line.split_once("/search?q=x&format=json").expect("the address").1.to_owned();
+    check(Provider::Searxng, parameters, &["", "&pageno=2", "&pageno=3"]);
+    let parameters = |asked: &Asked| asked.line.split_once("text_decorations=false").expect("the address").1.to_owned();
+    check(Provider::Brave, parameters, &["", "&offset=1", "&offset=2"]);
+    let page = |asked: &Asked| serde_json::from_str::<Value>(&asked.body).expect("JSON")["page"].to_string();
+    check(Provider::Serper, page, &["null", "2", "3"]);
+}
+
+#[test]
+fn pages_end_where_nothing_is_new_where_there_is_no_next_and_after_five() {
+    let n_asked = |provider: Provider, n_pages: usize, n_hits: usize| {
+        let server = paged(provider, n_pages);
+        let hits = search(provider, &server.url, None, 100).search("x", 90).expect("found");
+        assert_eq!(hits.len(), n_hits, "{provider}");
+        server.asked().len()
+    };
+    assert_eq!(n_asked(Provider::Searxng, 2, 5), 3, "the third is empty");
+    assert_eq!(n_asked(Provider::Serper, 2, 5), 3);
+    assert_eq!(n_asked(Provider::Brave, 2, 5), 2, "it says that there is no third");
+    assert_eq!(n_asked(Provider::Tavily, 2, 3), 1, "it has no second");
+    assert_eq!(n_asked(Provider::Searxng, 100, 11), 5);
+    let same = FakeServer::start(|_, _| Reply::ok(answer(Provider::Searxng).to_string()));
+    let hits = search(Provider::Searxng, &same.url, None, 100).search("x", 9).expect("found");
+    assert_eq!((hits.len(), same.asked().len()), (2, 2), "a server without pages gives the first again");
+}
+
+#[test]
+fn where_the_budget_ends_between_pages_what_was_found_is_the_answer_and_is_not_kept() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = paged(Provider::Searxng, 100);
+    let web = search(Provider::Searxng, &server.url, Some(dir.path()), 2);
+    assert_eq!(web.search("x", 9).expect("found").len(), 5);
+    assert_eq!((server.asked().len(), web.n_requests()), (2, 2));
+    assert!(web.search("y", 9).is_err(), "the budget is used up");
+    let failing = FakeServer::start(|_, n_before| match n_before {
+        0 => Reply::ok(answer(Provider::Serper).to_string()),
+        _ => Reply::status(403),
+    });
+    let web = search(Provider::Serper, &failing.url, Some(dir.path()), 10);
+    assert_eq!(web.search("x", 9).expect("found").len(), 2);
+    assert_eq!(std::fs::read_dir(dir.path()).expect("lists").count(), 0, "half an answer is not kept");
+}
+
+fn any_answer() -> impl Strategy<Value = Vec<u8>> {
+    let value = prop_oneof![
+        Just("null"),
+        Just("1e999"),
+        Just("7"),
+        Just("\"https://a.example/\""),
+        Just("\"\""),
+        Just("\"<b\""),
+        Just("[]"),
+    ];
+    let page = (value.clone(), value).prop_map(|(url, text)| {
+        format!("{{\"url\":{url},\"link\":{url},\"title\":{text},\"content\":{text},\"description\":{text}}}")
+    });
+    let pages = prop::collection::vec(page, 0..5).prop_map(|pages| pages.join(","));
+    let whole = pages.prop_map(|pages| {
+        format!("{{\"results\":[{pages}],\"organic\":[{pages}],\"web\":{{\"results\":[{pages}]}}}}").into_bytes()
+    });
+    prop_oneof![
+        whole,
+        prop::collection::vec(any::<u8>(), 0..60),
+        "[\\[\\]{}:,\"0-9a-z]{0,40}".prop_map(String::into_bytes)
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever a provider says: an error, or hits with an address of their own.
+    #[test]
+    fn any_answer_is_an_error_or_hits(answers in prop::collection::vec(any_answer(), 20)) {
+        let answers = Arc::new(Mutex::new(answers));
+        let served = answers.clone();
+        let server = FakeServer::start(move |_, _| Reply::ok(served.lock().expect("no panic").pop().unwrap_or_default()));
+        for provider in PROVIDERS {
+            if let Ok(hits) = search(provider, &server.url, None, 10).search("x", 4) {
+                prop_assert!(hits.len() <= 4 && hits.iter().all(|hit| !hit.id.0.is_empty()));
+                let distinct: std::collections::HashSet<_> = hits.iter().map(|hit| &hit.id.0).collect();
+                prop_assert_eq!(distinct.len(), hits.len());
+            }
+        }
+    }
+
+    /// Whatever has become of an answer on disk: it is asked for again, or is one that was kept for the query.
+    #[test]
+    fn any_kept_answer_is_read_or_asked_for_again(
+        at in any::<prop::sample::Index>(), replacement in prop::collection::vec(any::<u8>(), 0..9), n_cut in 0usize..30,
+    ) {
+        let dir = tempfile::tempdir().expect("a folder");
+        let server = FakeServer::start(|_, _| Reply::ok(answer(Provider::Tavily).to_string()));
+        let ask = || search(Provider::Tavily, &server.url, Some(dir.path()), 10).search("capital of norway", 2);
+        ask().expect("found");
+        let folder = std::fs::read_dir(dir.path()).expect("lists").next().expect("a folder").expect("an entry").path();
+        let file = std::fs::read_dir(folder).expect("lists").next().expect("a file").expect("an entry").path();
+        let whole = std::fs::read(&file).expect("reads");
+        let at = at.index(whole.len());
+        let changed = [&whole[..at], &replacement, &whole[(at + n_cut).min(whole.len())..]].concat();
+        std::fs::write(&file, changed).expect("written");
+        prop_assert!(ask().is_ok());
+    }
 }

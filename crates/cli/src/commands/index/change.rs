@@ -41,7 +41,8 @@ pub(super) enum Change {
         #[arg(long, value_name = "DIR")]
         index: PathBuf,
     },
-    /// Make one segment of a late-interaction index that was added to or deleted from; needs as much disk again
+    /// Make one segment of a late-interaction index that was added to or deleted from, and drop the vectors and the text of
+    /// what was deleted; needs as much disk again until it is done
     Compact {
         /// The index folder
         index: PathBuf,
