@@ -74,7 +74,7 @@ impl Family {
             (Some(head_dim), _) => Ok(head_dim),
             (None, Self::Qwen3) => Ok(128),
             (None, Self::Gemma3) => Ok(256),
-            (None, _) if n_heads > 0 && hidden_size % n_heads == 0 => Ok(hidden_size / n_heads),
+            (None, _) if n_heads > 0 && hidden_size.is_multiple_of(n_heads) => Ok(hidden_size / n_heads),
             (None, _) => Err(fields.invalid(format!("hidden_size {hidden_size} is no multiple of {n_heads} heads"))),
         }
     }
