@@ -30,6 +30,9 @@ pub fn open_cross_encoder(dir: &Path) -> Result<Box<dyn CrossEncoder>, ModelErro
     if config.n_token_types < 2 {
         return Err(invalid("its `type_vocab_size` is 1: it cannot tell a query from a passage".to_owned()));
     }
+    // First what tells whether it is one at all.
+    let weights = open_weights(dir)?;
+    let head = ClassifierHead::load(dir, &weights, config.hidden_size, ScoreActivation::open(dir)?)?;
     check_modules(dir)?;
     let tokenizer = BertTokenizer::open(dir, config.vocab_size)?;
     tokenizer.check_pairs()?;
@@ -37,9 +40,6 @@ pub fn open_cross_encoder(dir: &Path) -> Result<Box<dyn CrossEncoder>, ModelErro
     if max_tokens < MIN_TOKENS {
         return Err(invalid(format!("pairs of at most {max_tokens} tokens: they need {MIN_TOKENS}")));
     }
-    let activation = ScoreActivation::open(dir)?;
-    let weights = open_weights(dir)?;
-    let head = ClassifierHead::load(dir, &weights, config.hidden_size, activation)?;
     // Scores are not stored, so that nothing asks for a fingerprint.
     let bert = PackedBert::new(Bert::load(&weights, config, &mut ContentHash::new())?, None)?;
     Ok(Box::new(PairScorer { bert, tokenizer, max_tokens, head }))

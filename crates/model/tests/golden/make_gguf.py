@@ -87,6 +87,9 @@ def tiny(path, arch, config, tensors, pre, divisors=None):
     ids = {id: token for token, id in tokenizer["model"]["vocab"].items() if id < config["vocab_size"]}
     tokens = [ids[id] for id in range(config["vocab_size"])]
     merges = [" ".join(merge) for merge in tokenizer["model"]["merges"] if "".join(merge) in tokens]
+    if not merges:
+        # 80 tokens are bytes only, and the writer leaves out an empty list: the last token becomes a merge of two others.
+        merges, tokens[-1] = [f"{tokens[3]} {tokens[4]}"], tokens[3] + tokens[4]
     writer = gguf.GGUFWriter(path, arch)
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
