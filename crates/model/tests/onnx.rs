@@ -62,12 +62,6 @@ mod with_onnxruntime {
         cosines.min_by(f32::total_cmp).expect("vectors")
     }
 
-    #[test]
-    fn what_is_not_there_is_told() {
-        let error = load_onnxruntime(Path::new("no-such-library.so")).expect_err("it is not there").to_string();
-        assert!(error.contains("no-such-library.so cannot be run"), "{error}");
-    }
-
     #[ignore = "needs libonnxruntime"]
     #[test]
     fn f32_has_our_vectors_and_int8_is_near_them() {

@@ -171,3 +171,17 @@ fn failed(path: &Path) -> impl FnOnce(String) -> ModelError + use<> {
     let path = path.to_owned();
     |reason| ModelError::Onnx { path, reason }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Here and not among the tests that load a library: it stays for the process, and another is not looked at.
+    #[test]
+    fn a_library_that_is_not_there_is_told() {
+        let error = load_onnxruntime(Path::new("no-such-library.so")).expect_err("it is not there").to_string();
+        assert!(error.contains("no-such-library.so cannot be run"), "{error}");
+        let error = open_session(Path::new("model.onnx")).map(drop).expect_err("nothing is loaded").to_string();
+        assert!(error.contains("model.onnx cannot be run") && error.contains("ORT_DYLIB_PATH"), "{error}");
+    }
+}
