@@ -147,7 +147,7 @@ fn wide() -> SearchOptions {
 }
 
 fn search(vectors: &Path, ours_dir: &Path, peer_dir: &Path, exact: &Path) -> Result<()> {
-    let (queries, exact) = read_exact(vectors, exact)?;
+    let Judged { queries, exact } = read_exact(vectors, exact)?;
     let index = LateIndex::open(ours_dir)?;
     println!("{:?}", index.info());
     let peer = Peer::open(peer_dir)?;
@@ -209,17 +209,23 @@ fn exact(vectors: &Path, out: &Path, n_passages: usize, n_queries: usize) -> Res
     Ok(fs::write(out, numbers.collect::<Vec<u8>>())?)
 }
 
-/// The queries that [`exact`] looked at, and the passages that it found.
-fn read_exact(vectors: &Path, path: &Path) -> Result<(Vec<Vec<f32>>, Vec<Vec<u32>>)> {
+/// The queries that [`exact`] looked at, and the ten passages that it found for each.
+struct Judged {
+    queries: Vec<Vec<f32>>,
+    exact: Vec<Vec<u32>>,
+}
+
+fn read_exact(vectors: &Path, path: &Path) -> Result<Judged> {
     let bytes = fs::read(path).with_context(|| path.display().to_string())?;
     let number = |word: &[u8]| u32::from_le_bytes(word.try_into().unwrap());
-    let found: Vec<Vec<u32>> = bytes.chunks_exact(40).map(|ten| ten.chunks_exact(4).map(number).collect()).collect();
-    Ok((Vectors::open(vectors, "questions")?.take(found.len()).collect(), found))
+    let exact: Vec<Vec<u32>> = bytes.chunks_exact(40).map(|ten| ten.chunks_exact(4).map(number).collect()).collect();
+    let queries = Vectors::open(vectors, "questions")?.take(exact.len()).collect();
+    Ok(Judged { queries, exact })
 }
 
 /// Recall against exact MaxSim and against a wide search of the same index, by what is looked at.
 fn curve(vectors: &Path, dir: &Path, exact: &Path) -> Result<()> {
-    let (queries, exact) = read_exact(vectors, exact)?;
+    let Judged { queries, exact } = read_exact(vectors, exact)?;
     let index = LateIndex::open(dir)?;
     let widest = ours(&index, &queries, "", &wide())?;
     println!(
