@@ -52,7 +52,7 @@ fn check_tensors(imported: &Path, original: &Path) {
             (weights.tensor_f32(name, shape).expect("ours"), originals.tensor_f32(name, shape).expect("theirs"));
         let is_same = |(ours, theirs): (&f32, &f32)| {
             *ours == half::f16::from_f32(*theirs).to_f32()
-                || (ours - theirs).abs() < 2e-7 && name.ends_with("norm.weight")
+                || (ours - theirs).abs() <= f32::EPSILON * (1.0 + theirs.abs()) && name.ends_with("norm.weight")
                 || ours == theirs
         };
         assert!(ours.iter().zip(&theirs).all(is_same), "{name}");
