@@ -8,11 +8,13 @@ mod bert;
 mod colbert;
 mod config;
 mod hash;
+mod info;
 mod sentence;
 mod text_encoder;
 mod tokens;
 
 pub use config::{Activation, BertConfig, KNOWN_MODEL_TYPES};
+pub use info::{EncoderInfo, Layout, TextInfo, describe_encoder, is_encoder};
 
 use crate::ModelError;
 use crate::weights::Weights;
