@@ -6,7 +6,7 @@ use crate::commands::model;
 use crate::output::{Output, bytes, duration, thousands};
 use crate::progress::{Progress, Unit};
 use crate::retriever::Machine;
-use anyhow::Context;
+use anyhow::{Context, bail};
 use exsearch_corpus::{BadLines, CorpusError, PassageReader};
 use exsearch_retriever::bm25::{self, Analysis, Bm25Config};
 use exsearch_retriever::config::{Bm25Part, HybridConfig, HybridPartConfig, VectorPart};
@@ -26,6 +26,10 @@ pub(super) fn run(args: &Args, output: &Output) -> anyhow::Result<()> {
     let started = Instant::now();
     let (passages, out) = (args.passages.as_deref(), args.out.as_deref());
     let (passages, out) = passages.zip(out).expect("required without a subcommand");
+    // An empty file is a mistake, and with --force would take a good index's place.
+    if PassageReader::open(passages, BadLines::Stop)?.next().is_none() {
+        bail!("{} holds no passages: it needs one a line, as TSV (id, text, title) or as JSON", passages.display());
+    }
     let encoder = match args.kind {
         Kind::Bm25 => None,
         Kind::Late => Some(open_encoder(&args.encoder, VectorKind::PerToken, output)?),
@@ -33,12 +37,16 @@ pub(super) fn run(args: &Args, output: &Output) -> anyhow::Result<()> {
     };
     let is_there = ["manifest.json", exsearch_retriever::CONFIG_FILE].iter().any(|name| out.join(name).is_file());
     if args.estimate || !is_there {
+        let memory_mb = match args.kind {
+            Kind::Late => LateConfig::default().memory_mb,
+            Kind::Bm25 | Kind::Dense | Kind::Hybrid => Bm25Config::default().memory_mb,
+        };
         let plan = Plan {
             kind: args.kind,
             encoder: encoder.as_ref().map(|(encoder, _)| &**encoder),
             bytes_a_number: if args.half { 2 } else { 4 },
             bits: args.bits,
-            buffer_bytes: args.memory_mb.unwrap_or(LateConfig::default().memory_mb) as u64 * (1 << 20),
+            buffer_bytes: args.memory_mb.unwrap_or(memory_mb) as u64 * (1 << 20),
         };
         let estimate = plan.estimate(passages)?;
         if args.estimate {
@@ -316,7 +324,9 @@ fn explain(error: Error) -> anyhow::Error {
     match error {
         Error::Source { source, number } => match source.downcast::<CorpusError>() {
             Ok(error) if matches!(*error, CorpusError::BadLine { .. }) => {
-                anyhow::anyhow!("{error}\n  (--skip-bad leaves such lines out and counts them)")
+                anyhow::anyhow!(
+                    "{error}\n  (--skip-bad leaves such lines out and counts them; when the file is mended, give --force)"
+                )
             }
             Ok(error) => anyhow::Error::new(*error),
             Err(source) => Error::Source { source, number }.into(),
