@@ -8,7 +8,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -103,6 +103,20 @@ impl Weights {
     /// The shape of a tensor, where it exists.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.tensors.get(name).map(|place| place.shape.as_slice())
+    }
+
+    /// How many numbers all tensors hold, and in how many bytes.
+    pub fn size(&self) -> (u64, u64) {
+        let places = self.tensors.values();
+        places.fold((0, 0), |(n_numbers, n_bytes), place| {
+            let n = place.shape.iter().product::<usize>() as u64;
+            (n_numbers + n, n_bytes + n * place.dtype.bitsize() as u64 / 8)
+        })
+    }
+
+    /// The number formats of the tensors, as the file names them.
+    pub fn dtypes(&self) -> BTreeSet<String> {
+        self.tensors.values().map(|place| format!("{:?}", place.dtype)).collect()
     }
 
     /// The numbers of a tensor in row-major order. Safe to call from many threads.

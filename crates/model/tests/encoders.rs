@@ -1,6 +1,6 @@
 //! Vectors against sentence-transformers, transformers and colbert-ai on small random checkpoints, and what is refused. The
 //! golden files and the script that made them are in tests/golden.
-use exsearch_model::encoder::{EncoderConfig, open_encoder};
+use exsearch_model::encoder::{EncoderConfig, Layout, describe_encoder, is_encoder, open_encoder};
 use exsearch_model::weights::{WeightDtype, write_safetensors};
 use exsearch_schema::{Embedding, Encoder, TextRole, VectorKind};
 use serde_json::{Value, json};
@@ -301,4 +301,32 @@ fn what_is_not_known_is_refused_by_its_name() {
     edit_json(dir.path(), "artifact.metadata", "dim", json!(128));
     let error = refusal(dir.path(), None, &config);
     assert!(error.contains("`linear.weight` has shape [24, 72] where [128, 72] is needed"), "{error}");
+}
+
+#[test]
+fn what_is_told_of_an_encoder_is_what_it_does() {
+    let check = |name: &str, expected_layout: Layout| {
+        let dir = golden_dir(name);
+        let (info, encoder) = (describe_encoder(&dir).expect("described"), open(&dir, None));
+        assert!(is_encoder(&dir), "{name}");
+        assert_eq!((info.layout, info.kind, info.dim), (expected_layout, encoder.kind(), encoder.dim()), "{name}");
+        // A long text has as many vectors as there are tokens, where each has one.
+        if info.kind == VectorKind::PerToken {
+            let long = "city ".repeat(200);
+            let vectors = encoder.encode(&[&long], TextRole::Passage).expect("encoded");
+            assert_eq!(vectors[0].n_vectors(), info.passage.max_tokens);
+            let short = encoder.encode(&["city"], TextRole::Query).expect("encoded");
+            assert!(info.query.is_filled);
+            assert_eq!(short[0].n_vectors(), info.query.max_tokens);
+        }
+        let weights = std::fs::metadata(dir.join("model.safetensors")).expect("it is there").len();
+        assert!(info.n_bytes < weights && info.n_bytes > weights - 20_000, "all but the header: {}", info.n_bytes);
+        assert_eq!(info.n_bytes, 4 * info.n_parameters);
+    };
+    check("colbert", Layout::Colbert);
+    check("sentence", Layout::SentenceTransformers);
+    assert!(!is_encoder(&golden_dir("llama_tied")));
+    let dir = copy("sentence");
+    std::fs::remove_file(dir.path().join("model.safetensors")).expect("removed");
+    assert!(describe_encoder(dir.path()).is_err());
 }

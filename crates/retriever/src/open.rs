@@ -63,7 +63,11 @@ pub fn parts(path: &Path) -> Result<Option<Vec<PathBuf>>, Error> {
 fn manifest_kind(dir: &Path) -> Result<String, Error> {
     let not_an_index = |reason: String| Error::NotAnIndex { dir: dir.to_owned(), expected: "an index", reason };
     let Some(manifest) = read_manifest(dir)? else {
-        let reason = if dir.is_dir() { "it has no manifest.json" } else { "it does not exist" };
+        let reason = match std::fs::metadata(dir) {
+            Ok(metadata) if metadata.is_dir() => "it has no manifest.json",
+            Ok(_) => "it is a file",
+            Err(_) => "it does not exist",
+        };
         return Err(match dir.join("data-0").is_dir() {
             true => Error::Unfinished { dir: dir.to_owned() },
             false => not_an_index(reason.to_owned()),
@@ -232,6 +236,9 @@ fn find(model: &Path, base: &Path) -> PathBuf {
     if beside.exists() { beside } else { model.to_owned() }
 }
 
+/// No config file is longer. A passage file that is named by mistake is not read.
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
 /// What a config file says.
 struct Described {
     config: RetrieverConfig,
@@ -245,15 +252,24 @@ impl Described {
     fn read(path: &Path) -> Result<Option<Self>, Error> {
         use std::io::ErrorKind::{NotADirectory, NotFound};
         let file = if path.is_file() { path.to_owned() } else { path.join(CONFIG_FILE) };
-        let text = match std::fs::read_to_string(&file) {
-            Ok(text) => text,
+        let neither = |reason: String| {
+            let expected = "an index folder or a TOML file that describes a retriever";
+            Error::NotAnIndex { dir: path.to_owned(), expected, reason }
+        };
+        match std::fs::metadata(&file).map(|metadata| metadata.len()) {
+            Ok(n_bytes) if n_bytes > MAX_CONFIG_BYTES => return Err(neither(format!("it has {n_bytes} bytes"))),
+            Ok(_) => {}
             Err(error) if matches!(error.kind(), NotFound | NotADirectory) => return Ok(None),
             Err(error) => return Err(crate::error::io_error(&file, error)),
-        };
+        }
+        let text = std::fs::read(&file).map_err(|error| crate::error::io_error(&file, error))?;
+        let text = String::from_utf8(text).map_err(|_| neither("it is not text".to_owned()))?;
+        let is_meant = file.extension().is_some_and(|extension| extension == "toml");
         let config = RetrieverConfig::from_toml(&text).map_err(|error| match error {
-            Error::InvalidConfig { what, reason } => {
+            Error::InvalidConfig { what, reason } if is_meant => {
                 Error::InvalidConfig { what: format!("{}: {what}", file.display()), reason }
             }
+            Error::InvalidConfig { what, reason } => neither(format!("{what}: {reason}")),
             error => error,
         })?;
         let base = file.parent().unwrap_or(Path::new("")).to_owned();

@@ -4,7 +4,9 @@
 //! [`ServerConfig::max_batch`] queries: under load batches form by themselves, and only an idle server waits
 //! [`ServerConfig::batch_wait_us`] for more. Those that nobody waits for any more are thrown out before they are searched.
 //! A call holds queries of one index version and one `top_k` only, since what a retriever finds first may depend on how
-//! much it is asked for.
+//! much it is asked for: fusion and reranking look as deep as that asks, and a search of lists takes as many candidates. Where it
+//! does not, as with words, one call with the largest `top_k` would still read the text of a thousand passages for each query
+//! that wants three, and hold hits that [`ServerConfig::max_unsent_hits`] has not counted.
 use crate::ServerConfig;
 use crate::current::Loaded;
 use crate::metrics::Metrics;

@@ -19,7 +19,9 @@ pub enum Error {
         most: u64,
     },
     /// Other machines could reach the server, and nothing would keep them from using it.
-    #[error("{address} can be reached from other machines; give a bearer token, or say --insecure if that is wanted")]
+    #[error(
+        "{address} can be reached from other machines; give a bearer token (--bearer-token-file or EXSEARCH_SERVE_TOKEN), or say --insecure if that is wanted"
+    )]
     Unprotected {
         /// The address asked for.
         address: SocketAddr,

@@ -8,13 +8,15 @@ use exsearch_model::chat::HfChat;
 use exsearch_model::checkpoint::{is_adapter, load_adapter, load_decoder, merge, save_decoder};
 use exsearch_model::config::DecoderConfig;
 use exsearch_model::decoder::KvCache;
+use exsearch_model::encoder::{BertConfig, Layout, TextInfo, describe_encoder, is_encoder};
 use exsearch_model::gguf::import_gguf;
 use exsearch_model::pull::{PullOptions, PullProgress, pull};
 use exsearch_model::tokenizer::Tokenizer;
 use exsearch_model::weights::{WeightDtype, Weights};
+use exsearch_schema::VectorKind;
 use std::path::{Path, PathBuf};
 
-/// Fetch, describe, import and merge language models
+/// Fetch, describe, import and merge language models and text encoders
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -49,7 +51,7 @@ struct PullArgs {
     offline: bool,
 }
 
-/// Describe a model folder
+/// Describe the folder of a language model or a text encoder
 #[derive(clap::Args)]
 struct InfoArgs {
     /// A model folder, or the name of a pulled model
@@ -161,18 +163,17 @@ pub(crate) fn fetch(
 fn run_info(args: &InfoArgs, output: &Output) -> anyhow::Result<()> {
     let dir = args.place.find(&args.model)?;
     ensure_no_adapter(&dir)?;
+    if is_encoder(&dir) {
+        return encoder_info(&dir, output);
+    }
     let config = DecoderConfig::open(&dir)?;
     let weights = Weights::open(&dir)?;
-    let n_parameters: u64 = weights
-        .names()
-        .filter_map(|name| weights.shape(name))
-        .map(|shape| shape.iter().product::<usize>() as u64)
-        .sum();
+    let (n_parameters, _) = weights.size();
     let text = |name: &str| config.raw.get(name).and_then(|value| value.as_str()).map(str::to_owned);
     let architecture = config.raw.get("architectures").and_then(|list| list.get(0)).and_then(|name| name.as_str());
     let dtype = text("dtype").or_else(|| text("torch_dtype")).unwrap_or_else(|| "not said".to_owned());
     let weight_bytes = weight_bytes(&dir)?;
-    let line = |name: &str, value: String| output.line(format_args!("{name:<14}{value}"));
+    let line = |name: &str, value: String| info_line(output, name, value);
     line("folder", dir.display().to_string())?;
     line("architecture", architecture.unwrap_or("not said").to_owned())?;
     line("parameters", format!("{} in {} tensors", thousands(n_parameters), weights.names().count()))?;
@@ -197,6 +198,56 @@ fn run_info(args: &InfoArgs, output: &Output) -> anyhow::Result<()> {
     let dialogue = bytes(4 * n_parameters + cache * n_tokens);
     let memory = format!("{} computed in f32, and {} a token", bytes(4 * n_parameters), bytes(cache));
     line("memory", format!("{memory}: {dialogue} for a dialogue of {n_tokens} tokens"))
+}
+
+fn info_line(output: &Output, name: &str, value: String) -> anyhow::Result<()> {
+    output.line(format_args!("{name:<14}{value}"))
+}
+
+fn encoder_info(dir: &Path, output: &Output) -> anyhow::Result<()> {
+    let info = describe_encoder(dir)?;
+    let line = |name: &str, value: String| info_line(output, name, value);
+    line("folder", dir.display().to_string())?;
+    let layout = match info.layout {
+        Layout::Colbert => "a text encoder as colbert-ai writes it (artifact.metadata)",
+        Layout::SentenceTransformers => "a text encoder of sentence-transformers (modules.json)",
+        Layout::Bert => "a BERT text encoder (config.json)",
+    };
+    line("kind", layout.to_owned())?;
+    let vectors = match info.kind {
+        VectorKind::Single => "one a text: for --kind dense and hybrid, and one a token for late",
+        VectorKind::PerToken => "one a token: for --kind late",
+    };
+    line("vectors", format!("{} dimensions, {vectors}", info.dim))?;
+    line("pooling", info.pooling.unwrap_or("none").to_owned())?;
+    line("parameters", format!("{} in {} tensors", thousands(info.n_parameters), info.n_tensors))?;
+    let dtypes: Vec<String> = info.dtypes.into_iter().collect();
+    line("weights", format!("{}, safetensors in {}", bytes(info.n_bytes), dtypes.join(" and ")))?;
+    let BertConfig { hidden_size, intermediate_size, n_layers, n_heads, vocab_size, max_position_embeddings, .. } =
+        info.bert;
+    line("layers", format!("{n_layers} of width {hidden_size}, {intermediate_size} inside the MLP"))?;
+    line("attention", format!("{n_heads} heads of width {}", hidden_size / n_heads))?;
+    line("vocabulary", thousands(vocab_size as u64))?;
+    line("context", format!("{} tokens", thousands(max_position_embeddings as u64)))?;
+    line("queries", text_form(&info.query))?;
+    line("passages", text_form(&info.passage))
+}
+
+/// How texts of a role become tokens, in words.
+fn text_form(text: &TextInfo) -> String {
+    let mut words = vec![format!("up to {} tokens", text.max_tokens)];
+    if text.is_filled {
+        words.push("filled up with [MASK]".to_owned());
+    }
+    words.extend(text.marker.as_ref().map(|marker| format!("marked {marker}")));
+    words.push(match &*text.prefix {
+        "" => "no prefix".to_owned(),
+        prefix => format!("behind {prefix:?}"),
+    });
+    if text.n_skipped > 0 {
+        words.push(format!("no vectors for {} tokens of punctuation", text.n_skipped));
+    }
+    words.join(", ")
 }
 
 /// The sizes of the weights files of a folder.

@@ -43,12 +43,15 @@ const SNIPPET_CHARS: usize = 160;
 
 pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
     let index = retriever::open(&args.index)?;
-    let mut n_failed = 0;
+    let (mut n_failed, mut first_failure) = (0, None);
     let is_single = args.queries.len() == 1 && args.queries[0] != "-";
     let mut search = |queries: &[String]| -> anyhow::Result<()> {
         let words: Vec<&str> = queries.iter().map(String::as_str).collect();
         for (query, found) in words.iter().zip(index.search_batch(&words, args.top_k)) {
-            n_failed += usize::from(found.is_err());
+            if let Err(error) = &found {
+                n_failed += 1;
+                first_failure.get_or_insert_with(|| error.clone());
+            }
             show(query, found, &args, is_single, output)?;
         }
         Ok(())
@@ -60,10 +63,13 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
             search(std::slice::from_ref(query))?;
         }
     }
-    match n_failed {
-        0 => Ok(()),
-        1 if is_single => bail!("the query could not be searched; give it words that passages could hold"),
-        _ => bail!("{n_failed} queries could not be searched"),
+    match first_failure {
+        None => Ok(()),
+        Some(RetrieveError::EmptyQuery) if is_single => {
+            bail!("the query could not be searched; give it words that passages could hold")
+        }
+        Some(RetrieveError::Failed(reason)) if is_single => bail!("the query could not be searched: {reason}"),
+        Some(error) => bail!("{n_failed} queries could not be searched; the first: {error}"),
     }
 }
 
@@ -103,8 +109,10 @@ fn show(
         output.line(format_args!("> {}", printable(query)))?;
     }
     match found {
+        // Told as the error of the command.
+        Err(_) if is_single => {}
         Err(error) => output.line(format_args!("   {error}"))?,
-        Ok(hits) if hits.is_empty() => output.line("   no passage holds any of its words")?,
+        Ok(hits) if hits.is_empty() => output.line("   nothing found")?,
         Ok(hits) => {
             for (hit_idx, hit) in hits.iter().enumerate() {
                 let title = output.strong(&printable(&hit.title), "");

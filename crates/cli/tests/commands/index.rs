@@ -43,6 +43,52 @@ fn a_bad_line_stops_with_its_place_or_is_left_out() {
     check(b"\ttext\tTitle", "`id` is empty");
 }
 
+/// A file that was mended is another file, in whose way the unfinished index of the old one stands.
+#[test]
+fn a_mended_file_takes_force_as_the_message_says() {
+    let folder = folder();
+    let (path, index) = (folder.path().join("passages.tsv"), folder.path().join("index"));
+    std::fs::write(&path, "1\ta\n").expect("written");
+    run("index {} --out {}", &[&path, &index]).failed(&["when the file is mended, give --force"]);
+    std::fs::write(&path, passages(2)).expect("written");
+    run("index {} --out {}", &[&path, &index]).failed(&["differs", "--force"]);
+    assert!(run("index {} --out {} --force", &[&path, &index]).ok().contains(": 2 passages"));
+    std::fs::write(&path, "").expect("written");
+    run("index {} --out {} --force", &[&path, &index]).failed(&["holds no passages"]);
+    finds(&index, "number2", "2");
+    std::fs::write(&path, passages(2)).expect("written");
+    let ran = run("index {} --out {} --no-stemming", &[&path, &index]);
+    ran.failed(&["it is built with stemming", "--force"]);
+}
+
+#[test]
+fn what_is_no_index_is_told_as_it_is() {
+    let folder = folder();
+    let (bytes, none) = (folder.path().join("bytes"), folder.path().join("none"));
+    std::fs::write(&bytes, [0x80, 0xff, 0x0a, 0x00]).expect("written");
+    let passages = SMALL.passages();
+    let neither = "is not an index folder or a TOML file that describes a retriever";
+    run("search x --index {}", &[&passages]).failed(&["passages.tsv", neither]);
+    run("search x --index {}", &[&bytes]).failed(&["bytes", neither, "not text"]);
+    run("index info {}", &[&passages]).failed(&["passages.tsv", neither]);
+    run("search x --index {}", &[&none]).failed(&["none is not an index: it does not exist"]);
+    run("search x --index {}", &[folder.path()]).failed(&["it has no manifest.json"]);
+    run("serve --retriever --port 0 --index {}", &[&bytes]).failed(&["bytes", neither]);
+    run("recall {} --index {}", &[&bytes, &SMALL.index()]).failed(&["bytes, line 1: "]);
+    let toml = folder.path().join("web.toml");
+    std::fs::write(
+        &toml,
+        "kind = 'web'\nprovider = 'searxng'\nurl = 'http://127.0.0.1:9'\nhttp = { max_attempts = 1 }\n",
+    )
+    .expect("written");
+    let ran = run("search x --index {}", &[&toml]);
+    ran.failed(&["could not be searched", "SearXNG", "no answer"]);
+    assert_eq!(ran.stdout, "");
+    run("search ?! --index {}", &[&SMALL.index()]).failed(&["give it words"]);
+    std::fs::write(&toml, "kind = 'web'\nprovder = 'searxng'\n").expect("written");
+    run("search x --index {}", &[&toml]).failed(&["web.toml", "line", "provder"]);
+}
+
 #[test]
 fn other_mistakes_name_the_file() {
     let folder = folder();
@@ -55,6 +101,9 @@ fn other_mistakes_name_the_file() {
     check("twice.tsv", b"1\ta\tA\n2\tb\tB\n1\tc\tC\n", &["\"1\" occurs twice", "passages 1 and 3"]);
     check("passages.tsv.gz", &[0x1f, 0x8b, 8, 0], &["passages.tsv.gz", "gunzip"]);
     check("list.json", b"[{}]", &["list.json", "JSON list"]);
+    check("empty.tsv", b"", &["empty.tsv holds no passages"]);
+    check("header.tsv", b"id\ttext\ttitle\n", &["header.tsv holds no passages"]);
+    check("bytes", &[0x80, 0xff, 0x0a, 0x00], &["bytes, line 1: ", "not valid UTF-8"]);
     run("index {} --out {}", &[&folder.path().join("none.tsv"), &folder.path().join("index")]).failed(&["none.tsv"]);
     run("index {} --out {}", &[&SMALL.passages(), &SMALL.world()]).failed(&["world", "is not a BM25 index"]);
 }

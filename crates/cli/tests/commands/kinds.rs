@@ -65,6 +65,15 @@ fn largest_file(dir: &Path) -> PathBuf {
     files.into_iter().max_by_key(|path| path.metadata().map_or(0, |it| it.len())).expect("a file")
 }
 
+/// Whether a file in a folder or inside it has the words.
+fn holds(dir: &Path, words: &str) -> bool {
+    let mut paths = std::fs::read_dir(dir).expect("a folder").map(|entry| entry.expect("an entry").path());
+    paths.any(|path| match path.is_dir() {
+        true => holds(&path, words),
+        false => std::fs::read(&path).expect("read").windows(words.len()).any(|window| window == words.as_bytes()),
+    })
+}
+
 #[test]
 fn a_late_index_is_added_to_deleted_from_and_compacted() {
     let folder = folder();
@@ -88,11 +97,28 @@ fn a_late_index_is_added_to_deleted_from_and_compacted() {
     assert_eq!(n_passages(&index), before - 1, "and the unknown id had deleted nothing");
     assert!(!ids("zebra", &index).contains(&"new1".to_owned()));
     let expected = ids("mayor", &index);
+    assert!(holds(&index, "zebra lives"));
     run("index compact {}", &[&index]).ok();
+    assert!(!holds(&index, "zebra lives"), "the text goes with the vectors");
     assert_eq!(ids("mayor", &index), expected);
     run("index verify {}", &[&index]).ok();
 
     run("index delete 1 --index {}", &[&SMALL.index()]).failed(&["bm25 index", "--force"]);
+}
+
+/// A setting that is out of its range leaves nothing that the right one would find in its way.
+#[test]
+fn settings_are_checked_before_anything_is_made() {
+    let folder = folder();
+    let index = folder.path().join("index");
+    let build = "index {} --out {} --kind late --encoder {}";
+    for (options, expected) in
+        [("--bits 3", "bits: it must be 1, 2 or 4"), ("--memory-mb 1", "memory_mb: it must be at")]
+    {
+        let paths: [&Path; 3] = [&SMALL.passages(), &index, &encoder("colbert")];
+        run(&format!("{build} {options}"), &paths).failed(&[expected]);
+        assert!(!index.exists(), "{options}");
+    }
 }
 
 #[test]

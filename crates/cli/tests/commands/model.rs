@@ -62,3 +62,40 @@ fn an_adapter_is_merged_into_a_new_folder() {
     run("model merge --dtype bf16 --model {} --adapter {} --out {}", &[&base, &adapter, &half]).ok();
     assert!(bytes(&half).len() < bytes(&out).len() * 6 / 10);
 }
+
+#[test]
+fn encoders_are_described() {
+    let check = |name: &str, parts: &[&str]| {
+        let info = run("model info {}", &[&golden(name)]).ok();
+        for part in parts {
+            assert!(info.contains(part), "`{part}` is not in {info}");
+        }
+    };
+    check(
+        "sentence",
+        &[
+            "sentence-transformers",
+            "48 dimensions, one a text",
+            "pooling       mean",
+            "safetensors in F32",
+            "2 of width 48, 96 inside the MLP",
+            "3 heads of width 16",
+            "context       64 tokens",
+            "queries       up to 24 tokens, behind \"query: \"",
+            "passages      up to 24 tokens, behind \"passage: \"",
+        ],
+    );
+    check(
+        "colbert",
+        &["colbert-ai", "one a token", "pooling       none", "filled up with [MASK], marked [unused0]", "punctuation"],
+    );
+    // The same checkpoint without what sentence-transformers adds.
+    let plain = folder();
+    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+        std::fs::copy(golden("sentence").join(name), plain.path().join(name)).expect("copied");
+    }
+    let info = run("model info {}", &[plain.path()]).ok();
+    assert!(info.contains("BERT text encoder") && info.contains("up to 64 tokens, no prefix"), "{info}");
+    std::fs::remove_file(plain.path().join("model.safetensors")).expect("removed");
+    run("model info {}", &[plain.path()]).failed(&["model.safetensors"]);
+}

@@ -190,3 +190,11 @@ fn what_cannot_be_served_says_why() {
     check("--bearer-token-file {}", &[&index, &empty], &["empty", "visible ASCII"]);
     assert_eq!(run("serve --index {}", &[&index]).code, Some(2), "--retriever says what is served");
 }
+
+#[test]
+fn a_port_in_use_is_told() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let port = taken.local_addr().expect("an address").port();
+    let ran = run(&format!("serve --retriever --index {{}} --port {port}"), &[&SMALL.index()]);
+    ran.failed(&[&format!("127.0.0.1:{port}"), "choose another port"]);
+}

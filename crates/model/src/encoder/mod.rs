@@ -14,6 +14,7 @@ mod colbert;
 mod config;
 mod cross_encoder;
 mod hash;
+mod info;
 #[cfg(feature = "ort")]
 mod onnx;
 mod packs;
@@ -23,6 +24,7 @@ mod tokens;
 
 pub use config::{Activation, BertConfig, KNOWN_MODEL_TYPES};
 pub use cross_encoder::open_cross_encoder;
+pub use info::{EncoderInfo, Layout, TextInfo, describe_encoder, is_encoder};
 #[cfg(feature = "ort")]
 pub use onnx::load_onnxruntime;
 

@@ -110,6 +110,11 @@ impl BertTokenizer {
         self.inner.token_to_id(token).ok_or_else(lacking)
     }
 
+    /// The token with an id.
+    pub(super) fn token_of(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
     /// The file that it was read from.
     pub(super) fn path(&self) -> &Path {
         &self.path

@@ -73,6 +73,12 @@ impl Default for Bm25Config {
     }
 }
 
+impl std::fmt::Display for Analysis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.stemming { "with stemming" } else { "without stemming" })
+    }
+}
+
 impl Plan for Bm25Plan {
     fn difference(&self, wanted: &Self) -> Option<String> {
         if self.format_version != wanted.format_version {
@@ -80,7 +86,7 @@ impl Plan for Bm25Plan {
         }
         self.source
             .difference(&wanted.source)
-            .or_else(|| (self.analysis != wanted.analysis).then(|| format!("it is built with {:?}", self.analysis)))
+            .or_else(|| (self.analysis != wanted.analysis).then(|| format!("it is built {}", self.analysis)))
     }
 }
 

@@ -6,7 +6,7 @@ use crate::commands::model;
 use crate::output::{Output, bytes, duration, thousands};
 use crate::progress::{Progress, Unit};
 use crate::retriever::Machine;
-use anyhow::Context;
+use anyhow::{Context, bail};
 use exsearch_corpus::{BadLines, CorpusError, PassageReader};
 use exsearch_model::encoder::is_onnx;
 use exsearch_retriever::bm25::{self, Analysis, Bm25Config};
@@ -27,6 +27,10 @@ pub(super) fn run(args: &Args, output: &Output) -> anyhow::Result<()> {
     let started = Instant::now();
     let (passages, out) = (args.passages.as_deref(), args.out.as_deref());
     let (passages, out) = passages.zip(out).expect("required without a subcommand");
+    // An empty file is a mistake, and with --force would take a good index's place.
+    if PassageReader::open(passages, BadLines::Stop)?.next().is_none() {
+        bail!("{} holds no passages: it needs one a line, as TSV (id, text, title) or as JSON", passages.display());
+    }
     let encoder = match args.kind {
         Kind::Bm25 => None,
         Kind::Late => Some(open_encoder(&args.encoder, VectorKind::PerToken, output)?),
@@ -327,7 +331,9 @@ fn explain(error: Error) -> anyhow::Error {
     match error {
         Error::Source { source, number } => match source.downcast::<CorpusError>() {
             Ok(error) if matches!(*error, CorpusError::BadLine { .. }) => {
-                anyhow::anyhow!("{error}\n  (--skip-bad leaves such lines out and counts them)")
+                anyhow::anyhow!(
+                    "{error}\n  (--skip-bad leaves such lines out and counts them; when the file is mended, give --force)"
+                )
             }
             Ok(error) => anyhow::Error::new(*error),
             Err(source) => Error::Source { source, number }.into(),

@@ -4,6 +4,7 @@ use crate::output::{Output, bytes, duration, thousands};
 use anyhow::{Context, bail};
 use exsearch_corpus::{BadLines, PassageReader};
 use exsearch_index::CodecConfig;
+use exsearch_retriever::dense::DenseConfig;
 use exsearch_schema::{Encoder, Passage, TextRole};
 use std::path::Path;
 use std::time::Instant;
@@ -27,8 +28,17 @@ const BM25_BYTES_A_SEC: f64 = 8e6;
 const ENCODER_BYTES: u64 = 600_000_000;
 /// Unique ids.
 const ID_BYTES: u64 = 18;
-/// Late interaction: a token's centroid number and its place in the lists of passages.
+/// Late interaction: a token's centroid number (2 or 3 bytes), its place in the lists of passages (1 to 2) and its share of
+/// its passage's offset (8 bytes a passage).
 const CODE_BYTES: f64 = 5.0;
+/// The centroids while they are made and while they are used: as they are, packed, and sorted anew.
+const CODEC_COPIES: u64 = 3;
+/// Of a vector of a dense index in its inverted lists.
+const LIST_BITS: usize = 4;
+/// What the store of passages keeps of each besides its words (retriever/src/passages.rs).
+const STORE_BYTES: f64 = 36.0;
+/// What the passage file has between the words of a passage.
+const MARK_BYTES: f64 = 5.0;
 
 /// What is built, as far as its size depends on it.
 pub(super) struct Plan<'a> {
@@ -39,18 +49,45 @@ pub(super) struct Plan<'a> {
     pub(super) buffer_bytes: u64,
 }
 
+/// What the first passages tell of a file.
+struct Corpus {
+    n_passages: u64,
+    /// The file's size.
+    n_bytes: u64,
+    /// Id, title and text of a passage.
+    mean_bytes: f64,
+}
+
+/// What an encoder makes of a passage.
+struct Encoding {
+    dim: usize,
+    secs: f64,
+    n_vectors: f64,
+}
+
 impl Plan<'_> {
     /// Reads and, where there is an encoder, encodes the first passages.
     pub(super) fn estimate(&self, path: &Path) -> anyhow::Result<Estimate> {
         let mut reader = PassageReader::open(path, BadLines::Skip)?;
         let n_bytes = reader.total_bytes();
         let sample: Vec<Passage> = reader.by_ref().take(N_SAMPLED).collect::<Result<_, _>>()?;
-        let n_sampled = sample.len().max(1) as f64;
         // The reader buffers ahead, so what the sample takes is counted from its own words, with marks between them.
         let length = |passage: &Passage| passage.id.0.len() + passage.title.len() + passage.text.len();
-        let mean_bytes = sample.iter().map(|passage| length(passage) + 5).sum::<usize>() as f64 / n_sampled;
-        let n_passages =
-            if sample.len() < N_SAMPLED { sample.len() as u64 } else { (n_bytes as f64 / mean_bytes) as u64 };
+        let mean_bytes = sample.iter().map(length).sum::<usize>() as f64 / sample.len().max(1) as f64;
+        let n_passages = match sample.len() < N_SAMPLED {
+            true => sample.len() as u64,
+            false => (n_bytes as f64 / (mean_bytes + MARK_BYTES)) as u64,
+        };
+        let encoding = self.encoder.map(|encoder| {
+            let (secs, n_vectors) = rate(encoder, &sample)?;
+            anyhow::Ok(Encoding { dim: encoder.dim(), secs, n_vectors })
+        });
+        Ok(self.of(&Corpus { n_passages, n_bytes, mean_bytes }, encoding.transpose()?.as_ref()))
+    }
+
+    /// The arithmetic alone; ARCHITECTURE.md has it for 21 million passages.
+    fn of(&self, corpus: &Corpus, encoding: Option<&Encoding>) -> Estimate {
+        let Corpus { n_passages, n_bytes, mean_bytes } = *corpus;
         let mut estimate = Estimate { n_passages, secs: 0.0, memory_bytes: n_passages * ID_BYTES, disk_bytes: 0 };
         if matches!(self.kind, Kind::Bm25 | Kind::Hybrid) {
             estimate.secs += n_bytes as f64 / BM25_BYTES_A_SEC;
@@ -58,26 +95,36 @@ impl Plan<'_> {
             estimate.disk_bytes += (2.0 * BM25_BYTES_A_BYTE * n_bytes as f64) as u64;
             estimate.memory_bytes += self.buffer_bytes;
         }
-        let Some(encoder) = self.encoder else { return Ok(estimate) };
-        let (secs_a_passage, vectors_a_passage) = rate(encoder, &sample)?;
-        estimate.secs += secs_a_passage * n_passages as f64;
+        let Some(&Encoding { dim, secs, n_vectors: vectors_a_passage }) = encoding else { return estimate };
+        estimate.secs += secs * n_passages as f64;
         estimate.memory_bytes += ENCODER_BYTES;
+        estimate.disk_bytes += ((mean_bytes + STORE_BYTES) * n_passages as f64) as u64;
         let n_vectors = vectors_a_passage * n_passages as f64;
-        let text = (mean_bytes * n_passages as f64) as u64;
+        let vector_bytes = 4 * dim as u64;
+        let codec = CodecConfig::default();
+        let codec_bytes = |n_vectors: u64| codec.wanted_centroids(n_vectors) * vector_bytes;
+        let list_bytes = |bits: usize| (dim * bits).div_ceil(8) as f64 + CODE_BYTES;
         match self.kind {
             Kind::Late => {
-                let codec = CodecConfig::default();
-                let vector_bytes = (encoder.dim() * self.bits).div_ceil(8) as f64 + CODE_BYTES;
-                let codec_bytes = codec.wanted_centroids(n_vectors as u64) * 4 * encoder.dim() as u64;
-                estimate.disk_bytes += text + codec_bytes + (n_vectors * vector_bytes) as u64;
-                estimate.memory_bytes += self.buffer_bytes + codec_bytes;
+                let codec_bytes = codec_bytes(n_vectors as u64);
+                estimate.disk_bytes += codec_bytes + (n_vectors * list_bytes(self.bits)) as u64;
+                estimate.memory_bytes += self.buffer_bytes + CODEC_COPIES * codec_bytes;
                 // The codec's sample is encoded beside the corpus.
                 let n_sampled = codec.n_sample_tokens(n_vectors as u64) as f64 / vectors_a_passage.max(1.0);
-                estimate.secs += secs_a_passage * n_sampled;
+                estimate.secs += secs * n_sampled;
             }
-            _ => estimate.disk_bytes += text + (n_vectors * (encoder.dim() as u64 * self.bytes_a_number) as f64) as u64,
+            _ => {
+                estimate.disk_bytes += (n_vectors * (dim as u64 * self.bytes_a_number) as f64) as u64;
+                if n_passages > DenseConfig::default().exact_up_to {
+                    // Inverted lists beside the vectors, found among a sample that is held as a whole.
+                    let codec_bytes = codec_bytes(n_passages);
+                    estimate.disk_bytes += codec_bytes + (n_passages as f64 * (list_bytes(LIST_BITS) + 8.0)) as u64;
+                    estimate.memory_bytes += codec.n_sample_tokens(n_passages) * vector_bytes;
+                    estimate.memory_bytes += CODEC_COPIES * codec_bytes;
+                }
+            }
         }
-        Ok(estimate)
+        estimate
     }
 }
 
@@ -150,6 +197,45 @@ fn available_memory() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// ARCHITECTURE.md has these numbers; the formats are those of the crates' first pages.
+    #[test]
+    fn twenty_one_million_passages_take_what_the_formats_say() {
+        let n = 21_000_000;
+        let corpus = Corpus { n_passages: n, n_bytes: 645 * n, mean_bytes: 640.0 };
+        let plan = |kind: Kind, memory_mb: u64| Plan {
+            kind,
+            encoder: None,
+            bytes_a_number: 4,
+            bits: 2,
+            buffer_bytes: memory_mb << 20,
+        };
+        let tokens = |dim: usize, n_vectors: f64| Encoding { dim, secs: 0.0, n_vectors };
+        let store = (640 + 36) * n;
+        // 2^18 centroids: 16 sqrt(2.52e9) = 803,187 is above.
+        let (n_tokens, codec) = (120 * n, (1 << 18) * 512);
+        let late = plan(Kind::Late, 1_024).of(&corpus, Some(&tokens(128, 120.0)));
+        assert_eq!(late.disk_bytes, store + codec + n_tokens * (32 + 5));
+        assert_eq!(late.memory_bytes, 18 * n + 600_000_000 + (1 << 30) + 3 * codec);
+        let late = plan(Kind::Late, 8_700).of(&corpus, Some(&tokens(128, 120.0)));
+        assert_eq!(late.memory_bytes, 18 * n + 600_000_000 + (8_700 << 20) + 3 * codec);
+
+        let bm25 = plan(Kind::Bm25, 200).of(&corpus, None);
+        assert!(bm25.disk_bytes.abs_diff(645 * n * 22 / 10) < 10, "{}", bm25.disk_bytes);
+        assert_eq!(bm25.memory_bytes, 18 * n + (200 << 20));
+
+        // 2^16 centroids: 16 sqrt(21e6) = 73,321; 32 and 1 in 19 held-out vectors each.
+        let (codec, sample) = ((1 << 16) * 1_536, ((1 << 21) + (1 << 21) / 19) * 1_536);
+        let dense = plan(Kind::Dense, 200).of(&corpus, Some(&tokens(384, 1.0)));
+        assert_eq!(dense.disk_bytes, store + 1_536 * n + codec + (192 + 5 + 8) * n);
+        assert_eq!(dense.memory_bytes, 18 * n + 600_000_000 + sample + 3 * codec);
+        let both = plan(Kind::Hybrid, 200).of(&corpus, Some(&tokens(384, 1.0)));
+        assert_eq!(both.disk_bytes, bm25.disk_bytes + dense.disk_bytes);
+        // Small enough to be searched exactly: no lists.
+        let small = Corpus { n_passages: 1_000, n_bytes: 645_000, mean_bytes: 640.0 };
+        let small = plan(Kind::Dense, 200).of(&small, Some(&tokens(384, 1.0)));
+        assert_eq!(small.disk_bytes, 1_000 * (676 + 1_536));
+    }
 
     #[test]
     fn what_cannot_fit_is_refused_with_what_would() {
