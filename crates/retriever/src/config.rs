@@ -2,10 +2,12 @@
 //!
 //! ```toml
 //! kind = "hybrid"
+//! fusion = "scores"
 //! [[parts]]
+//! weight = 0.3
 //! retriever = { kind = "bm25", index = "bm25" }
 //! [[parts]]
-//! weight = 1.0
+//! weight = 0.7
 //! retriever = { kind = "dense", index = "dense" }
 //! ```
 //!
@@ -71,11 +73,25 @@ pub struct VectorPart {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HybridConfig {
-    /// The constant of reciprocal rank fusion; 60 is its paper's.
+    /// What is fused of the parts' rankings.
+    #[serde(default)]
+    pub fusion: FusionKind,
+    /// The constant of reciprocal rank fusion; 60 is its paper's. A fusion of scores has none.
     #[serde(default = "default_k")]
     pub k: f64,
     /// What is fused: at least one.
     pub parts: Vec<HybridPartConfig>,
+}
+
+/// What a hybrid fuses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FusionKind {
+    /// Ranks, by reciprocal rank fusion: for parts whose scores say little.
+    #[default]
+    Ranks,
+    /// Scores, each part's between its lowest and its highest, by their weighted mean.
+    Scores,
 }
 
 /// A `[[parts]]` of a hybrid.
@@ -238,6 +254,17 @@ impl RetrieverConfig {
             Self::Rerank(config) => config.retriever.check(),
             Self::Cached(config) => config.retriever.check(),
             Self::Bm25(_) | Self::Dense(_) | Self::Late(_) | Self::Remote(_) | Self::Web(_) => Ok(()),
+        }
+    }
+
+    /// The lowest score that it can give, where there is one that passages come near.
+    pub(crate) fn lowest_score(&self) -> Option<f32> {
+        match self {
+            Self::Bm25(_) => Some(0.0),
+            // A cosine.
+            Self::Dense(_) => Some(-1.0),
+            Self::Cached(config) => config.retriever.lowest_score(),
+            Self::Late(_) | Self::Hybrid(_) | Self::Rerank(_) | Self::Remote(_) | Self::Web(_) => None,
         }
     }
 

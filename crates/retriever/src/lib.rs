@@ -31,7 +31,7 @@ pub use encode::EncoderId;
 pub use error::Error;
 pub use folder::{Built, IndexFile, Progress, SourceId, Target};
 pub use http::HttpConfig;
-pub use hybrid::{Hybrid, HybridPart, RRF_K};
+pub use hybrid::{Fusion, Hybrid, HybridPart, RRF_K};
 pub use open::{CONFIG_FILE, ResolveError, Resolver, identifying_files, index_kind, open, open_index, parts};
 pub use remote::{Protocol, Remote};
 pub use rerank::Rerank;

@@ -1,10 +1,10 @@
 //! From a config or an index folder to a retriever that is ready to search.
 use crate::bm25::Bm25Index;
 use crate::cache::Cached;
-use crate::config::{RerankScorer, RetrieverConfig, VectorPart};
+use crate::config::{FusionKind, RerankScorer, RetrieverConfig, VectorPart};
 use crate::dense::{AnnOptions, DenseIndex};
 use crate::folder::{MANIFEST, read_manifest};
-use crate::hybrid::{Hybrid, HybridPart};
+use crate::hybrid::{Fusion, Hybrid, HybridPart};
 use crate::late::LateRetriever;
 use crate::remote::Remote;
 use crate::rerank::Rerank;
@@ -117,9 +117,14 @@ impl Opening<'_> {
                 for part in &config.parts {
                     let retriever = self.open(&part.retriever, base)?;
                     let name = format!("{} (part {})", part.retriever.kind(), parts.len() + 1);
-                    parts.push(HybridPart { name, weight: part.weight, depth: part.depth, retriever });
+                    let lowest = part.retriever.lowest_score();
+                    parts.push(HybridPart { name, weight: part.weight, depth: part.depth, lowest, retriever });
                 }
-                Box::new(Hybrid::new(parts, config.k))
+                let fusion = match config.fusion {
+                    FusionKind::Ranks => Fusion::Ranks(config.k),
+                    FusionKind::Scores => Fusion::Scores,
+                };
+                Box::new(Hybrid::new(parts, fusion))
             }
             RetrieverConfig::Rerank(config) => {
                 let candidates = self.open(&config.retriever, base)?;

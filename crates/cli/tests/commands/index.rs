@@ -86,7 +86,7 @@ fn what_is_no_index_is_told_as_it_is() {
     assert_eq!(ran.stdout, "");
     run("search ?! --index {}", &[&SMALL.index()]).failed(&["give it words"]);
     std::fs::write(&toml, "kind = 'web'\nprovder = 'searxng'\n").expect("written");
-    run("search x --index {}", &[&toml]).failed(&["web.toml", "line", "provder"]);
+    run("search x --index {}", &[&toml]).failed(&["web.toml", "unknown field", "provder"]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! From configs and folders to retrievers.
 use crate::common::{WordEncoder, corpus, ids};
 use crate::server::{FakeServer, Reply};
-use exsearch_retriever::config::{HybridConfig, HybridPartConfig, VectorPart};
+use exsearch_retriever::config::{FusionKind, HybridConfig, HybridPartConfig, VectorPart};
 use exsearch_retriever::{
     CONFIG_FILE, Error, ResolveError, Resolver, RetrieverConfig, SourceId, Target, bm25, dense, identifying_files,
     index_kind, late, open, open_index,
@@ -93,7 +93,7 @@ fn a_folder_is_opened_as_what_it_says_it_is() {
     let bm25 = RetrieverConfig::from_toml("kind = 'bm25'\nindex = 'bm25'").expect("reads");
     let parts = [bm25, RetrieverConfig::Dense(part("dense"))];
     let parts = parts.map(|retriever| HybridPartConfig { weight: 1.0, depth: 100, retriever });
-    let hybrid = RetrieverConfig::Hybrid(HybridConfig { k: 60.0, parts: parts.to_vec() });
+    let hybrid = RetrieverConfig::Hybrid(HybridConfig { fusion: FusionKind::Ranks, k: 60.0, parts: parts.to_vec() });
     hybrid.write_to(dir.path()).expect("writes");
     let search = |dir: &Path| open_index(dir, &ToyResolver).expect("opens").search("word3 word9", 60).expect("found");
     let (words, vectors, both) =

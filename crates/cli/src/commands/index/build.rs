@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use exsearch_corpus::{BadLines, CorpusError, PassageReader};
 use exsearch_model::encoder::is_onnx;
 use exsearch_retriever::bm25::{self, Analysis, Bm25Config};
-use exsearch_retriever::config::{Bm25Part, HybridConfig, HybridPartConfig, VectorPart};
+use exsearch_retriever::config::{Bm25Part, FusionKind, HybridConfig, HybridPartConfig, VectorPart};
 use exsearch_retriever::dense::{self, DenseConfig, Precision};
 use exsearch_retriever::late::{self, LateConfig, Step};
 use exsearch_retriever::{Built, Error, IndexFile, RRF_K, Resolver, RetrieverConfig, SourceId, Target};
@@ -134,14 +134,16 @@ fn buffer_mb(args: &Args) -> usize {
     }
 }
 
-/// Both parts, each beside the other in the folder.
+/// Both parts, each beside the other in the folder. Fusion and weights are those that find the most of three sets of questions
+/// (docs/LOG.md).
 fn hybrid() -> RetrieverConfig {
-    let part = |retriever| HybridPartConfig { weight: 1.0, depth: 100, retriever };
+    let part = |weight, retriever| HybridPartConfig { weight, depth: 100, retriever };
     RetrieverConfig::Hybrid(HybridConfig {
+        fusion: FusionKind::Scores,
         k: RRF_K,
         parts: vec![
-            part(RetrieverConfig::Bm25(Bm25Part { index: "bm25".into() })),
-            part(RetrieverConfig::Dense(VectorPart { index: "dense".into(), ..VectorPart::default() })),
+            part(0.3, RetrieverConfig::Bm25(Bm25Part { index: "bm25".into() })),
+            part(0.7, RetrieverConfig::Dense(VectorPart { index: "dense".into(), ..VectorPart::default() })),
         ],
     })
 }

@@ -70,7 +70,7 @@ enum Kind {
     Dense,
     /// A vector a token, by late interaction
     Late,
-    /// bm25 and dense, fused by reciprocal rank
+    /// bm25 and dense, by the weighted mean of their scores
     Hybrid,
 }
 
