@@ -261,3 +261,25 @@ fn check_folder(folder: &Path) -> Result<(), ModelError> {
         None => Err(ModelError::MissingTensor { path: folder.to_owned(), tensor: embedding.to_owned() }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::RenderOptions;
+    use exsearch_schema::Message;
+
+    #[test]
+    fn gemmas_turns_are_those_of_its_card() {
+        let template =
+            ChatTemplate::from_source(Path::new("gemma.jinja"), GEMMA_TEMPLATE.to_owned()).expect("a template");
+        let messages =
+            [Message::system("Be brief."), Message::user(" Hi\n"), Message::assistant("Hello"), Message::user("Bye")];
+        let mut options = RenderOptions { bos_token: Some("<bos>"), ..RenderOptions::default() };
+        let turns = "<bos><start_of_turn>user\nBe brief.\n\nHi<end_of_turn>\n<start_of_turn>model\nHello<end_of_turn>\n\
+            <start_of_turn>user\nBye<end_of_turn>\n";
+        assert_eq!(template.render(&messages, &options).expect("a text"), turns);
+        options.add_generation_prompt = true;
+        let prompt = format!("{turns}<start_of_turn>model\n");
+        assert_eq!(template.render(&messages, &options).expect("a text"), prompt);
+    }
+}
