@@ -59,15 +59,13 @@ impl Tokenizer {
                 advice: "pull the model again, or save it with a fast tokenizer",
             });
         }
-        let unusable = |reason: String| ModelError::Tokenizer { path: path.clone(), reason };
-        let mut full = tokenizers::Tokenizer::from_file(&path).map_err(|error| unusable(error.to_string()))?;
+        let mut full = guarded(&path, || tokenizers::Tokenizer::from_file(&path))?;
         full.with_padding(None);
-        full.with_truncation(None).map_err(|error| unusable(error.to_string()))?;
+        guarded(&path, || full.with_truncation(None).map(|_| ()))?;
         let mut plain = full.clone();
         plain.set_encode_special_tokens(true);
         // A tokenizer that has no way to say "unknown" would fail in the middle of a run.
-        let probe = "\u{10FFFF}\u{E000}\u{2603} a1\n";
-        plain.encode_fast(probe, false).map_err(|error| unusable(format!("it cannot encode any text: {error}")))?;
+        encode_ids(&path, &plain, "\u{10FFFF}\u{E000}\u{2603} a1\n", false)?;
 
         let special = SpecialTokens::read(dir)?;
         let id_of = |token: &Option<String>| token.as_ref().and_then(|token| full.token_to_id(token));
@@ -93,13 +91,13 @@ impl Tokenizer {
 
     /// The ids of template text: special tokens written out in it become their ids, and none is added.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, ModelError> {
-        self.run(&self.full, text)
+        encode_ids(&self.path, &self.full, text, false)
     }
 
     /// The ids of outside text: no special token comes out, whatever the text holds. Equal to [`Tokenizer::encode`] for
     /// text that spells no special token.
     pub fn encode_plain(&self, text: &str) -> Result<Vec<u32>, ModelError> {
-        let ids = self.run(&self.plain, text)?;
+        let ids = encode_ids(&self.path, &self.plain, text, false)?;
         if !ids.iter().any(|id| self.control_ids.contains(id)) {
             return Ok(ids);
         }
@@ -107,7 +105,7 @@ impl Tokenizer {
         // text inside of each.
         let (mut ids, mut start) = (Vec::new(), 0);
         for end in self.cuts_inside_controls(text).into_iter().chain([text.len()]) {
-            ids.extend(self.run(&self.plain, &text[start..end])?);
+            ids.extend(encode_ids(&self.path, &self.plain, &text[start..end], false)?);
             start = end;
         }
         ids.retain(|id| !self.control_ids.contains(id));
@@ -117,7 +115,7 @@ impl Tokenizer {
     /// The text of `ids`. `skip_special` leaves special tokens out; ids outside of the vocabulary always are.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
         // The library's decoders fail on nothing that ids can cause; an empty text is what an unknown id gives too.
-        self.full.decode(ids, skip_special).unwrap_or_default()
+        guarded(&self.path, || self.full.decode(ids, skip_special)).unwrap_or_default()
     }
 
     /// Starts a text that grows id by id, special tokens left out.
@@ -164,13 +162,6 @@ impl Tokenizer {
     /// Special tokens, the longest first.
     pub(crate) fn controls(&self) -> &[ControlToken] {
         &self.controls
-    }
-
-    fn run(&self, tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<Vec<u32>, ModelError> {
-        match tokenizer.encode_fast(text, false) {
-            Ok(encoding) => Ok(encoding.get_ids().to_vec()),
-            Err(error) => Err(ModelError::Tokenizer { path: self.path.clone(), reason: error.to_string() }),
-        }
     }
 
     /// The ends of the first characters of all control tokens that `text` spells, ascending.
@@ -249,6 +240,26 @@ impl SpecialTokens {
         };
         let vocab_size = config["vocab_size"].as_u64().and_then(|size| usize::try_from(size).ok());
         Ok(Self { bos_token: token("bos_token"), eos_token: token("eos_token"), eos_ids, vocab_size })
+    }
+}
+
+/// The ids that a tokenizer makes of a text, `with_markers` those that its post-processor puts around it too.
+pub(crate) fn encode_ids(
+    path: &Path,
+    tokenizer: &tokenizers::Tokenizer,
+    text: &str,
+    with_markers: bool,
+) -> Result<Vec<u32>, ModelError> {
+    Ok(guarded(path, || tokenizer.encode_fast(text, with_markers))?.get_ids().to_vec())
+}
+
+/// What the tokenizers library makes of the file at `path`, or by it. It trusts some of what a tokenizer.json says and panics where
+/// one part contradicts another (a post-processor that names a token it does not describe), which is an error of the file.
+pub(crate) fn guarded<T>(path: &Path, work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, ModelError> {
+    let unusable = |reason: String| ModelError::Tokenizer { path: path.to_owned(), reason };
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
+        Ok(done) => done.map_err(|error| unusable(error.to_string())),
+        Err(_) => Err(unusable("its parts contradict each other: the tokenizers library stopped on them".to_owned())),
     }
 }
 

@@ -127,6 +127,18 @@ fn check_encoder(dir: &Path) {
     }
 }
 
+/// The tokenizers library panics on it; a user reads which file is bad.
+#[test]
+fn a_post_processor_without_its_markers_is_an_error() {
+    let dir = copy("sentence");
+    let path = dir.path().join("tokenizer.json");
+    let mut json: Value = serde_json::from_slice(&std::fs::read(&path).expect("it is there")).expect("JSON");
+    json["post_processor"]["special_tokens"] = json!({});
+    std::fs::write(&path, json.to_string()).expect("written");
+    let error = open_encoder(dir.path(), None, &EncoderConfig::default()).err().expect("refused").to_string();
+    assert!(error.contains("tokenizer.json") && error.contains("contradict"), "{error}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(120))]
 

@@ -2,7 +2,7 @@
 //!
 //! What a text spells is never taken for a marker: `[MASK]` in a passage is six characters or so many word pieces.
 use super::hash::ContentHash;
-use crate::tokenizer::token_text;
+use crate::tokenizer::{encode_ids, guarded, token_text};
 use crate::{ModelError, files};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ impl BertTokenizer {
         };
         let (json, vocabulary) = (dir.join("tokenizer.json"), dir.join("vocab.txt"));
         let (path, mut inner) = if json.is_file() {
-            let inner = tokenizers::Tokenizer::from_file(&json).map_err(unusable(&json))?;
+            let inner = guarded(&json, || tokenizers::Tokenizer::from_file(&json))?;
             (json, inner)
         } else if vocabulary.is_file() {
             let inner = word_piece(&vocabulary, &settings)?;
@@ -45,7 +45,7 @@ impl BertTokenizer {
             });
         };
         inner.with_padding(None);
-        inner.with_truncation(None).map_err(unusable(&path))?;
+        guarded(&path, || inner.with_truncation(None).map(|_| ()))?;
         let markers = |field: &str, default: &str| token_text(&settings[field]).unwrap_or_else(|| default.to_owned());
         let id = |token: &str| {
             inner.token_to_id(token).ok_or_else(|| ModelError::Tokenizer {
@@ -60,7 +60,7 @@ impl BertTokenizer {
             return Err(ModelError::TokenizerMismatch { path, n_tokens, vocab_size });
         }
         // What this module puts around a text must be what the model was trained with.
-        let around = inner.encode_fast("", true).map_err(unusable(&path))?.get_ids().to_vec();
+        let around = encode_ids(&path, &inner, "", true)?;
         if !around.is_empty() && around != [open_id, close_id] {
             let feature = format!("the ids {around:?} around a text, not one opening and one closing marker");
             return Err(ModelError::UnsupportedFeature { path, feature });
@@ -74,7 +74,7 @@ impl BertTokenizer {
 
     /// Errors unless pairs are marked as `[CLS] .. [SEP] .. [SEP]`, the token types 0, 0 and 1, where the tokenizer says it.
     pub(super) fn check_pairs(&self) -> Result<(), ModelError> {
-        let around = self.inner.encode(("", ""), true).map_err(unusable(&self.path))?;
+        let around = guarded(&self.path, || self.inner.encode(("", ""), true))?;
         let (ids, types) = (around.get_ids(), around.get_type_ids());
         if ids.is_empty() || (ids == [self.open_id, self.close_id, self.close_id] && types == [0, 0, 1]) {
             return Ok(());
@@ -85,7 +85,7 @@ impl BertTokenizer {
 
     /// The ids of a text, without markers.
     pub(super) fn encode(&self, text: &str) -> Result<Vec<u32>, ModelError> {
-        Ok(self.inner.encode_fast(text, false).map_err(unusable(&self.path))?.get_ids().to_vec())
+        encode_ids(&self.path, &self.inner, text, false)
     }
 
     /// Adds what decides about the ids of a text: the vocabulary, and samples of what happens to letters before it.
@@ -121,10 +121,6 @@ impl BertTokenizer {
     }
 }
 
-fn unusable(path: &Path) -> impl Fn(tokenizers::Error) -> ModelError + use<'_> {
-    |error| ModelError::Tokenizer { path: path.to_owned(), reason: error.to_string() }
-}
-
 /// One word piece a line, its number the id; what transformers' BertTokenizer makes of it.
 fn word_piece(vocabulary: &Path, settings: &Value) -> Result<tokenizers::Tokenizer, ModelError> {
     let file = vocabulary.to_str().ok_or_else(|| ModelError::Tokenizer {
@@ -132,15 +128,14 @@ fn word_piece(vocabulary: &Path, settings: &Value) -> Result<tokenizers::Tokeniz
         reason: "its path is not valid UTF-8".to_owned(),
     })?;
     let unknown = token_text(&settings["unk_token"]).unwrap_or_else(|| "[UNK]".to_owned());
-    let model = WordPiece::from_file(file).unk_token(unknown).build().map_err(unusable(vocabulary))?;
+    let model = guarded(vocabulary, || WordPiece::from_file(file).unk_token(unknown).build())?;
     let flag = |name: &str, default: bool| settings[name].as_bool().unwrap_or(default);
     let lowercase = flag("do_lower_case", true);
     let chinese = flag("tokenize_chinese_chars", true);
     let mut tokenizer = tokenizers::Tokenizer::new(model);
     let strip_accents = settings["strip_accents"].as_bool();
-    tokenizer
-        .with_normalizer(Some(BertNormalizer::new(true, chinese, strip_accents, lowercase)))
-        .map_err(unusable(vocabulary))?;
+    let normalizer = BertNormalizer::new(true, chinese, strip_accents, lowercase);
+    guarded(vocabulary, || tokenizer.with_normalizer(Some(normalizer)).map(|_| ()))?;
     tokenizer.with_pre_tokenizer(Some(BertPreTokenizer));
     Ok(tokenizer)
 }
