@@ -202,7 +202,7 @@ fn samples_by_question<'a>(
 }
 
 /// The prediction that is scored: none when the trajectory failed or wrote only white space.
-fn counted_prediction(trajectory: &Trajectory) -> Option<&str> {
+pub fn counted_prediction(trajectory: &Trajectory) -> Option<&str> {
     match trajectory.outcome {
         Outcome::Failed(_) => None,
         Outcome::Answered | Outcome::Forced(_) => {

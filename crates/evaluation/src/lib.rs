@@ -17,7 +17,7 @@ mod retrieval;
 pub use bootstrap::{Estimate, bootstrap_means};
 pub use compare::{Difference, PairedDifference, compare};
 pub use error::EvaluationError;
-pub use evaluate::{EvalConfig, evaluate};
+pub use evaluate::{EvalConfig, counted_prediction, evaluate};
 pub use rankings::{RankingAtK, RankingReport, evaluate_rankings};
 pub use read::{TrajectoryReader, read_report, read_trajectories};
 pub use report::{

@@ -23,10 +23,10 @@ pub struct RankingReport {
 pub struct RankingAtK {
     /// The first so many of a ranking count.
     pub top_k: usize,
-    /// The share of the gold passages that are among them.
-    pub gold_recall: Estimate,
-    /// Whether all are.
-    pub all_gold: Estimate,
+    /// The share of the gold passages that are among them; nothing where no question has gold passages.
+    pub gold_recall: Option<Estimate>,
+    /// Whether all are; nothing where no question has gold passages.
+    pub all_gold: Option<Estimate>,
     /// Whether one of them holds an answer, over all questions.
     pub answer_recall: Estimate,
 }
@@ -59,7 +59,9 @@ pub fn evaluate_rankings(
             .map(|(_, found)| [found[idx].gold_recall, found[idx].all_gold])
             .collect();
         let of_answers: Vec<[f64; 1]> = found.iter().map(|(_, found)| [found[idx].answer_recall]).collect();
-        let [gold_recall, all_gold] = bootstrap_means(&of_gold, config.n_resamples, config.confidence, config.seed);
+        let of_gold = (!of_gold.is_empty())
+            .then(|| bootstrap_means(&of_gold, config.n_resamples, config.confidence, config.seed));
+        let [gold_recall, all_gold] = of_gold.map_or([None, None], |estimates| estimates.map(Some));
         let [answer_recall] = bootstrap_means(&of_answers, config.n_resamples, config.confidence, config.seed);
         RankingAtK { top_k, gold_recall, all_gold, answer_recall }
     });
@@ -84,8 +86,11 @@ mod tests {
         let rankings: [Vec<Hit>; 2] = [hits(&["2", "7", "1"]), hits(&["8", "9"])];
         let report = evaluate_rankings(&questions, &rankings, &config).expect("valid");
         assert_eq!((report.n_questions, report.n_with_gold), (2, 1));
-        let means: Vec<[f64; 3]> =
-            report.at.iter().map(|row| [row.gold_recall.mean, row.all_gold.mean, row.answer_recall.mean]).collect();
+        let mean = |estimate: &Option<Estimate>| estimate.as_ref().expect("one has gold passages").mean;
+        let row = |row: &RankingAtK| [mean(&row.gold_recall), mean(&row.all_gold), row.answer_recall.mean];
+        let means: Vec<[f64; 3]> = report.at.iter().map(row).collect();
         assert_eq!(means, [[0.5, 0.0, 0.0], [0.5, 0.0, 0.5], [1.0, 1.0, 0.5]]);
+        let report = evaluate_rankings(&questions[1..], &rankings[1..], &config).expect("valid");
+        assert!(report.at.iter().all(|row| row.gold_recall.is_none() && row.all_gold.is_none()), "no gold is not 0 %");
     }
 }

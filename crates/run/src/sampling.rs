@@ -3,8 +3,10 @@ use crate::error::RunError;
 use crate::files::{self, Journal, with_suffix};
 use crate::workbench::{GeneratorConfig, Policy};
 use exsearch_agent::{Agent, EventKind, Job, job_seed};
+use exsearch_evaluation::counted_prediction;
+use exsearch_evaluation::metrics::NormalizedAnswers;
 use exsearch_schema::{QaRecord, Retriever, ScoreError, ScoreRequest, Trajectory};
-use exsearch_trainset::{Scored, answer_turns, score};
+use exsearch_trainset::{Rewards, Scored, answer_turns, score};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -147,10 +149,16 @@ fn read_back(task: &SampleTask<'_>) -> Result<Sampled, RunError> {
 
 /// Scores gold answers after trajectories, a few at a time. It alone sees the gold answers.
 struct Scorer<'a, 'm> {
-    answers: HashMap<&'a str, Vec<Vec<u32>>>,
+    answers: HashMap<&'a str, Gold>,
     engine: &'a exsearch_engine::Engine<'m>,
     waiting: Vec<Trajectory>,
     known: HashMap<ScoreRequest, Result<Vec<f32>, ScoreError>>,
+}
+
+/// The gold answers of a question: as turns to score, and as words to compare with.
+struct Gold {
+    turns: Vec<Vec<u32>>,
+    words: NormalizedAnswers,
 }
 
 /// Scores equal requests once: many of a question's samples are the same trajectory.
@@ -175,8 +183,11 @@ impl exsearch_schema::Scorer for Once<'_, '_, '_> {
 
 impl<'a, 'm> Scorer<'a, 'm> {
     fn new(task: &SampleTask<'a>, policy: &'m Policy, engine: &'a exsearch_engine::Engine<'m>) -> Self {
-        let turns = |question: &'a QaRecord| (question.id.as_str(), answer_turns(&question.answers, &policy.chat));
-        let answers = if task.scores.is_some() { task.questions.iter().map(turns).collect() } else { HashMap::new() };
+        let gold = |question: &'a QaRecord| {
+            let turns = answer_turns(&question.answers, &policy.chat);
+            (question.id.as_str(), Gold { turns, words: NormalizedAnswers::new(question.answers.aliases()) })
+        };
+        let answers = if task.scores.is_some() { task.questions.iter().map(gold).collect() } else { HashMap::new() };
         Self { answers, engine, waiting: Vec::new(), known: HashMap::new() }
     }
 
@@ -189,12 +200,24 @@ impl<'a, 'm> Scorer<'a, 'm> {
         let waiting = std::mem::take(&mut self.waiting);
         let pairs: Vec<(&Trajectory, &[Vec<u32>])> = waiting
             .iter()
-            .map(|trajectory| (trajectory, self.answers[trajectory.question_id.as_str()].as_slice()))
+            .map(|trajectory| (trajectory, self.answers[trajectory.question_id.as_str()].turns.as_slice()))
             .collect();
-        for scored in score(&pairs, &mut Once { engine: self.engine, known: &mut self.known }) {
+        let found = score(&pairs, &mut Once { engine: self.engine, known: &mut self.known });
+        for (mut scored, trajectory) in found.into_iter().zip(&waiting) {
+            scored.rewards = Some(rewards(trajectory, &self.answers[trajectory.question_id.as_str()].words));
             journal.push(&scored)?;
             scores.push(scored);
         }
         Ok(())
+    }
+}
+
+/// How right a trajectory's own answer is.
+fn rewards(trajectory: &Trajectory, gold: &NormalizedAnswers) -> Rewards {
+    let scores = counted_prediction(trajectory).map(|prediction| gold.score(prediction)).unwrap_or_default();
+    Rewards {
+        exact_match: f64::from(u8::from(scores.exact_match)),
+        f1: scores.f1,
+        accuracy: f64::from(u8::from(scores.accuracy_boundary)),
     }
 }

@@ -176,14 +176,24 @@ impl Trajectory {
     /// log p(z | x) under the model minus log b(z | x) under what was sampled from: the log of the importance ratio of the
     /// search turns, 0 when sampling was at temperature 1 with top-p 1.
     pub fn log_importance_ratio(&self) -> f64 {
-        let select = self.steps.iter().filter_map(|step| step.select.as_ref()).flat_map(|select| &select.segments);
-        self.segments
-            .iter()
-            .chain(select)
-            .filter(|segment| matches!(segment.kind, SegmentKind::Search | SegmentKind::Broken))
+        self.sampled_searches()
             .flat_map(|segment| segment.logprobs.iter().zip(&segment.behaviour_logprobs))
             .map(|(model, behaviour)| f64::from(*model) - f64::from(*behaviour))
             .sum()
+    }
+
+    /// log p(z | x) under the model, in nats, and the number of tokens that were sampled for it: those of the search turns, the
+    /// answer not among them.
+    pub fn path_logprob(&self) -> (f64, usize) {
+        let logprobs = || self.sampled_searches().flat_map(|segment| &segment.logprobs);
+        (logprobs().copied().map(f64::from).sum(), logprobs().count())
+    }
+
+    /// The model's turns before its answer.
+    fn sampled_searches(&self) -> impl Iterator<Item = &Segment> {
+        let select = self.steps.iter().filter_map(|step| step.select.as_ref()).flat_map(|select| &select.segments);
+        let is_search = |segment: &&Segment| matches!(segment.kind, SegmentKind::Search | SegmentKind::Broken);
+        self.segments.iter().chain(select).filter(is_search)
     }
 
     /// The number of tokens in the dialogue.

@@ -30,6 +30,12 @@ pub enum TrainsetError {
         /// How many there are.
         n_answers: usize,
     },
+    /// Weights by reward, of scores that have none.
+    #[error("the scores of question {question_id:?} hold no rewards: they are of an older version, sample again")]
+    NoReward {
+        /// The question.
+        question_id: String,
+    },
     /// A setting is out of range.
     #[error("the setting `{field}` {reason}")]
     BadSetting {

@@ -14,5 +14,5 @@ mod weigh;
 pub use error::TrainsetError;
 pub use merge::merge_equal;
 pub use pack::{PackConfig, PackStats, Packer};
-pub use score::{ScoreFailure, Scored, answer_turns, score};
-pub use weigh::{Diagnostics, QuestionDiagnostics, Weighed, Weight, WeightKind, WeightsConfig, weigh};
+pub use score::{Rewards, ScoreFailure, Scored, answer_turns, score};
+pub use weigh::{Diagnostics, QuestionDiagnostics, RewardKind, Weighed, Weight, WeightKind, WeightsConfig, weigh};

@@ -16,9 +16,29 @@ pub struct Scored {
     pub alias_logprobs: Vec<f32>,
     /// log p(z | x) - log b(z | x) of the search turns: see [`Trajectory::log_importance_ratio`]. Finite.
     pub log_importance_ratio: f64,
+    /// log p(z | x) of the search turns under the model, in nats, and the tokens that it sums over; finite.
+    pub path_logprob: f64,
+    /// Tokens of the search turns.
+    pub n_path_tokens: usize,
+    /// Tokens of the first answer turn; 0 when it failed.
+    pub n_answer_tokens: usize,
+    /// How right the trajectory's own answer is. Whoever knows gold texts and metrics fills it in; weights by reward need it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewards: Option<Rewards>,
     /// Why there are no scores.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<ScoreFailure>,
+}
+
+/// What the trajectory's own answer scores against the gold ones, each between 0 and 1; 0 where it gave none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Rewards {
+    /// Exact match after normalization.
+    pub exact_match: f64,
+    /// Token F1.
+    pub f1: f64,
+    /// Whether a gold answer is contained, on whole tokens.
+    pub accuracy: f64,
 }
 
 /// Why a trajectory has no scores. It weighs nothing and still counts among its question's samples.
@@ -74,14 +94,17 @@ pub fn score(trajectories: &[(&Trajectory, &[Vec<u32>])], scorer: &mut dyn Score
                     Some(Ok(logprobs)) => Ok(logprobs),
                 },
             };
-            scored(trajectory, result)
+            scored(trajectory, answers.first().map_or(0, Vec::len), result)
         })
         .collect()
 }
 
-fn scored(trajectory: &Trajectory, result: Result<Vec<f32>, ScoreFailure>) -> Scored {
+fn scored(trajectory: &Trajectory, n_answer_tokens: usize, result: Result<Vec<f32>, ScoreFailure>) -> Scored {
     let ratio = trajectory.log_importance_ratio();
-    let is_finite = |logprobs: &[f32]| ratio.is_finite() && logprobs.iter().all(|logprob| logprob.is_finite());
+    let (path_logprob, n_path_tokens) = trajectory.path_logprob();
+    let is_finite = |logprobs: &[f32]| {
+        ratio.is_finite() && path_logprob.is_finite() && logprobs.iter().all(|logprob| logprob.is_finite())
+    };
     let (alias_logprobs, failure) = match result {
         Ok(logprobs) if is_finite(&logprobs) => (logprobs, None),
         Ok(_) => (Vec::new(), Some(ScoreFailure::NotFinite)),
@@ -92,6 +115,10 @@ fn scored(trajectory: &Trajectory, result: Result<Vec<f32>, ScoreFailure>) -> Sc
         sample_idx: trajectory.sample_idx,
         alias_logprobs,
         log_importance_ratio: if ratio.is_finite() { ratio } else { 0.0 },
+        path_logprob: if path_logprob.is_finite() { path_logprob } else { 0.0 },
+        n_path_tokens,
+        n_answer_tokens: if failure.is_none() { n_answer_tokens } else { 0 },
+        rewards: None,
         failure,
     }
 }

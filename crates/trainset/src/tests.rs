@@ -14,7 +14,17 @@ const END: u32 = 999;
 fn scored(question_id: &str, sample_idx: u32, alias_logprobs: &[f32]) -> Scored {
     let failure = alias_logprobs.is_empty().then_some(ScoreFailure::NoAnswerContext);
     let (question_id, alias_logprobs) = (question_id.to_owned(), alias_logprobs.to_vec());
-    Scored { question_id, sample_idx, alias_logprobs, log_importance_ratio: 0.0, failure }
+    Scored {
+        question_id,
+        sample_idx,
+        alias_logprobs,
+        log_importance_ratio: 0.0,
+        path_logprob: 0.0,
+        n_path_tokens: 0,
+        n_answer_tokens: 1,
+        rewards: None,
+        failure,
+    }
 }
 
 /// The weights of one question's samples.

@@ -2,9 +2,10 @@
 //! of arXiv 2505.20128.
 //!
 //! All sums are in log space: an answer of 20 tokens at 1e-3 each is 1e-60, below f32.
-//! Deviations from the paper, both options: `correct_sampling` multiplies by p(z | x) / b(z | x) where trajectories came from
-//! another distribution b (temperature, top-p); `min_answer_logprob` leaves out questions that no trajectory supports.
-use crate::{Scored, TrainsetError};
+//! Everything else is an option: other kinds of weights ([`WeightKind`]); `correct_sampling` multiplies by p(z | x) / b(z | x)
+//! where trajectories came from another distribution b (temperature, top-p); tempering, a null trajectory and a cap keep single
+//! trajectories from taking all; questions that teach nothing can be left out.
+use crate::{Rewards, Scored, TrainsetError};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,13 +15,30 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct WeightsConfig {
     /// What the weights are proportional to. Default `posterior`.
     pub kind: WeightKind,
+    /// Which score of the trajectory's own answer `reward`, `rejection` and the two `drop` settings look at. Default
+    /// `exact_match`.
+    pub reward: RewardKind,
     /// Whether posterior weights are multiplied by p(z | x) / b(z | x). Needed when sampling at another temperature than 1
     /// or with top-p below 1; high in variance for long trajectories. Default off.
     pub correct_sampling: bool,
     /// log of the most that this ratio may be (truncated importance sampling, Ionides 2008). Default none.
     pub max_log_ratio: Option<f64>,
+    /// The effective sample size that a question's weights must have, at least 1: they become w^beta, normalized, with the largest
+    /// beta up to 1 that reaches it, or 0 where too few samples did not fail. Default none.
+    pub min_effective_sample_size: Option<f64>,
+    /// log of what a trajectory that is never learned from adds to the normalizing sum, in the units of `kind`: a question whose
+    /// trajectories are all much less probable contributes little instead of a full weight. Default none.
+    pub null_logprob: Option<f64>,
+    /// The most that one trajectory may weigh; what is above is lost. Default none.
+    pub max_weight: Option<f64>,
+    /// Whether questions that every sample answers right (reward 1) contribute nothing. Default off.
+    pub drop_all_right: bool,
+    /// Whether questions that no sample answers even partly right (reward 0) contribute nothing. Default off.
+    pub drop_all_wrong: bool,
     /// Questions whose best log p(y | x, z) is below this contribute nothing and are counted. Default none.
     pub min_answer_logprob: Option<f64>,
+    /// Trajectories over which `reference` weights are normalized, in the order given. Default 4.
+    pub reference_batch: usize,
     /// A question has no support when its best log p(y | x, z) is below this. Only counted. Default -14, near ln 1e-6.
     pub zero_support_logprob: f64,
     /// What the bound counts for a question none of whose trajectories could be scored, in nats. Leaving it out would let
@@ -36,6 +54,39 @@ pub enum WeightKind {
     Posterior,
     /// 1/M for every trajectory that did not fail: the ablation without w(z).
     Uniform,
+    /// The reward of the trajectory's own answer: the goal-oriented variant of arXiv 2505.20128. Nothing where all are 0.
+    Reward,
+    /// All on the trajectory with the greatest posterior weight, the first of equals.
+    BestOf,
+    /// The same for every trajectory whose reward is 1, nothing for others (rejection sampling fine-tuning, as in STaR, arXiv
+    /// 2203.14465).
+    Rejection,
+    /// What the published code computes instead of the posterior, for comparison only: the mean cross-entropy over all of the
+    /// model's turns and the answer, divided by its sum over `reference_batch` trajectories of whatever questions. It grows with
+    /// the loss (github.com/mangopy/SearchLM, `src/tuning/trainer.py`: the exponential goes to a misspelt name).
+    Reference,
+}
+
+/// A score of the trajectory's own answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RewardKind {
+    /// Exact match.
+    ExactMatch,
+    /// Token F1.
+    F1,
+    /// A gold answer is contained, on whole tokens.
+    Accuracy,
+}
+
+impl RewardKind {
+    fn of(self, rewards: &Rewards) -> f64 {
+        match self {
+            Self::ExactMatch => rewards.exact_match,
+            Self::F1 => rewards.f1,
+            Self::Accuracy => rewards.accuracy,
+        }
+    }
 }
 
 /// The weight of a trajectory: a line of `weights.jsonl`.
@@ -81,6 +132,8 @@ pub struct QuestionDiagnostics {
     pub log_mean_likelihood: Option<f64>,
     /// max_m log p(y | x, z_m); absent when all failed.
     pub best_answer_logprob: Option<f64>,
+    /// The exponent that `min_effective_sample_size` took, 1 where it changed nothing.
+    pub temper: f64,
 }
 
 /// What the weights tell about an iteration.
@@ -96,6 +149,12 @@ pub struct Diagnostics {
     pub n_all_failed: usize,
     /// Questions left out by `min_answer_logprob`, those that failed altogether excluded.
     pub n_below_min: usize,
+    /// Questions left out because every sample is right, or none is.
+    #[serde(default)]
+    pub n_dropped: usize,
+    /// Questions whose weights were tempered.
+    #[serde(default)]
+    pub n_tempered: usize,
     /// Questions without support, those that failed altogether included.
     pub n_zero_support: usize,
     /// `n_zero_support / n_questions`.
@@ -111,9 +170,16 @@ impl Default for WeightsConfig {
     fn default() -> Self {
         Self {
             kind: WeightKind::Posterior,
+            reward: RewardKind::ExactMatch,
             correct_sampling: false,
             max_log_ratio: None,
+            min_effective_sample_size: None,
+            null_logprob: None,
+            max_weight: None,
+            drop_all_right: false,
+            drop_all_wrong: false,
             min_answer_logprob: None,
+            reference_batch: 4,
             zero_support_logprob: -14.0,
             failed_logprob: -100.0,
         }
@@ -121,23 +187,40 @@ impl Default for WeightsConfig {
 }
 
 /// Weighs trajectories. They may come in any order: those of the same question are found by its id, and weights are
-/// normalized among them and nothing else.
+/// normalized among them and nothing else (but for [`WeightKind::Reference`]).
 pub fn weigh(scored: &[Scored], config: &WeightsConfig) -> Result<Weighed, TrainsetError> {
     check(config)?;
     let mut weights: Vec<Weight> = scored.iter().map(unweighed).collect();
+    let rewards = rewards(scored, config)?;
+    let reference = match config.kind {
+        WeightKind::Reference => reference_weights(scored, config.reference_batch),
+        _ => Vec::new(),
+    };
     let groups = group_by_question(scored)?;
     let mut questions = Vec::with_capacity(groups.len());
     let mut diagnostics =
         Diagnostics { n_questions: groups.len(), n_trajectories: scored.len(), ..Diagnostics::default() };
     for sample_positions in &groups {
         let samples: Vec<&Weight> = sample_positions.iter().map(|&position| &weights[position]).collect();
-        let question = question_diagnostics(&samples);
+        let of = |all: &[f64]| -> Vec<f64> {
+            sample_positions.iter().filter_map(|&position| all.get(position).copied()).collect()
+        };
+        let mut question = question_diagnostics(&samples);
         let is_below_min = match (question.best_answer_logprob, config.min_answer_logprob) {
             (Some(best), Some(min)) => best < min,
             _ => false,
         };
-        let normalized = if is_below_min { vec![0.0; samples.len()] } else { question_weights(&samples, config) };
-        let effective_sample_size = effective_sample_size(&normalized);
+        let rewards = of(&rewards);
+        let is_dropped = config.drop_all_right && rewards.iter().all(|&reward| reward >= 1.0)
+            || config.drop_all_wrong && rewards.iter().all(|&reward| reward == 0.0);
+        let normalized = match (is_below_min || is_dropped, config.kind) {
+            (true, _) => vec![0.0; samples.len()],
+            (false, WeightKind::Reference) => of(&reference),
+            (false, _) => question_weights(&samples, &rewards, config, &mut question.temper),
+        };
+        let cap = config.max_weight.unwrap_or(f64::INFINITY);
+        let normalized: Vec<f64> = normalized.into_iter().map(|weight| weight.min(cap)).collect();
+        question.effective_sample_size = effective_sample_size(&normalized);
         for (&position, weight) in sample_positions.iter().zip(normalized) {
             weights[position].weight = weight;
         }
@@ -145,10 +228,12 @@ pub fn weigh(scored: &[Scored], config: &WeightsConfig) -> Result<Weighed, Train
         diagnostics.n_failed += question.n_failed;
         diagnostics.n_all_failed += usize::from(best.is_none());
         diagnostics.n_below_min += usize::from(is_below_min);
+        diagnostics.n_dropped += usize::from(is_dropped);
+        diagnostics.n_tempered += usize::from(question.temper < 1.0);
         diagnostics.n_zero_support += usize::from(best.is_none_or(|best| best < config.zero_support_logprob));
-        diagnostics.mean_effective_sample_size += effective_sample_size;
+        diagnostics.mean_effective_sample_size += question.effective_sample_size;
         diagnostics.bound += question.log_mean_likelihood.unwrap_or(config.failed_logprob);
-        questions.push(QuestionDiagnostics { effective_sample_size, ..question });
+        questions.push(question);
     }
     let n_questions = groups.len().max(1) as f64;
     diagnostics.zero_support_rate = diagnostics.n_zero_support as f64 / n_questions;
@@ -159,15 +244,51 @@ pub fn weigh(scored: &[Scored], config: &WeightsConfig) -> Result<Weighed, Train
 
 fn check(config: &WeightsConfig) -> Result<(), TrainsetError> {
     let fields = [
-        ("max_log_ratio", config.max_log_ratio),
-        ("min_answer_logprob", config.min_answer_logprob),
-        ("zero_support_logprob", Some(config.zero_support_logprob)),
-        ("failed_logprob", Some(config.failed_logprob)),
+        ("max_log_ratio", config.max_log_ratio, f64::MIN, "must be a finite number"),
+        ("min_answer_logprob", config.min_answer_logprob, f64::MIN, "must be a finite number"),
+        ("zero_support_logprob", Some(config.zero_support_logprob), f64::MIN, "must be a finite number"),
+        ("failed_logprob", Some(config.failed_logprob), f64::MIN, "must be a finite number"),
+        ("null_logprob", config.null_logprob, f64::MIN, "must be a finite number"),
+        ("min_effective_sample_size", config.min_effective_sample_size, 1.0, "must be a finite number from 1"),
+        ("max_weight", config.max_weight, f64::MIN_POSITIVE, "must be a finite number above 0"),
+        ("reference_batch", Some(config.reference_batch as f64), 1.0, "must be at least 1"),
     ];
-    match fields.into_iter().find(|(_, value)| value.is_some_and(|value| !value.is_finite())) {
-        Some((field, _)) => Err(TrainsetError::BadSetting { field, reason: "must be a finite number" }),
+    let is_bad = |value: f64, least: f64| !value.is_finite() || value < least;
+    match fields.into_iter().find(|(_, value, least, _)| value.is_some_and(|value| is_bad(value, *least))) {
+        Some((field, _, _, reason)) => Err(TrainsetError::BadSetting { field, reason }),
         None => Ok(()),
     }
+}
+
+/// The reward of each trajectory, 0 where it failed; none where no setting looks at rewards.
+fn rewards(scored: &[Scored], config: &WeightsConfig) -> Result<Vec<f64>, TrainsetError> {
+    let by_reward = matches!(config.kind, WeightKind::Reward | WeightKind::Rejection);
+    if !(by_reward || config.drop_all_right || config.drop_all_wrong) {
+        return Ok(Vec::new());
+    }
+    let reward = |scored: &Scored| match (&scored.rewards, &scored.failure) {
+        (_, Some(_)) => Ok(0.0),
+        (Some(rewards), None) => Ok(config.reward.of(rewards)),
+        (None, None) => Err(TrainsetError::NoReward { question_id: scored.question_id.clone() }),
+    };
+    scored.iter().map(reward).collect()
+}
+
+/// [`WeightKind::Reference`]: the mean cross-entropy over turns and answer, normalized over so many in a row.
+fn reference_weights(scored: &[Scored], batch: usize) -> Vec<f64> {
+    let cross_entropy = |scored: &Scored| match scored.alias_logprobs.first() {
+        None => 0.0,
+        Some(answer) => {
+            let n_tokens = scored.n_path_tokens + scored.n_answer_tokens;
+            -(scored.path_logprob + f64::from(*answer)) / n_tokens.max(1) as f64
+        }
+    };
+    let losses: Vec<f64> = scored.iter().map(cross_entropy).collect();
+    let shares = losses.chunks(batch).flat_map(|losses| {
+        let sum: f64 = losses.iter().sum();
+        losses.iter().map(move |loss| if sum > 0.0 { loss / sum } else { 0.0 })
+    });
+    shares.collect()
 }
 
 /// log p(y | x, z) = logsumexp over the answers' summed log-probs.
@@ -218,28 +339,63 @@ fn question_diagnostics(samples: &[&Weight]) -> QuestionDiagnostics {
         effective_sample_size: 0.0,
         log_mean_likelihood: Some(log_mean).filter(|_| !logprobs.is_empty()),
         best_answer_logprob: logprobs.iter().copied().max_by(f64::total_cmp),
+        temper: 1.0,
     }
 }
 
-/// The weights of one question's M samples.
-fn question_weights(samples: &[&Weight], config: &WeightsConfig) -> Vec<f64> {
-    let log_weight = |sample: &&Weight| {
+/// The weights of one question's M samples, with their rewards where `config` looks at them. Sets the exponent that tempering took.
+fn question_weights(samples: &[&Weight], rewards: &[f64], config: &WeightsConfig, temper: &mut f64) -> Vec<f64> {
+    let posterior = |sample: &&Weight| {
         let ratio = if config.correct_sampling { sample.log_importance_ratio } else { 0.0 };
         let ratio = config.max_log_ratio.map_or(ratio, |max| ratio.min(max));
         sample.answer_logprob.map_or(f64::NEG_INFINITY, |logprob| logprob + ratio)
     };
-    match config.kind {
-        WeightKind::Uniform => {
+    let by_reward = |reward: fn(f64) -> f64| rewards.iter().map(|&it| reward(it).ln()).collect();
+    let log_weights: Vec<f64> = match config.kind {
+        WeightKind::Uniform | WeightKind::Reference => {
             let each = 1.0 / samples.len() as f64;
-            samples.iter().map(|sample| if sample.answer_logprob.is_some() { each } else { 0.0 }).collect()
+            return samples.iter().map(|sample| if sample.answer_logprob.is_some() { each } else { 0.0 }).collect();
         }
-        WeightKind::Posterior => softmax(&samples.iter().map(log_weight).collect::<Vec<_>>()),
+        WeightKind::Posterior => samples.iter().map(posterior).collect(),
+        WeightKind::Reward => by_reward(|reward| reward),
+        WeightKind::Rejection => by_reward(|reward| if reward >= 1.0 { 1.0 } else { 0.0 }),
+        WeightKind::BestOf => {
+            let all: Vec<f64> = samples.iter().map(posterior).collect();
+            let best = (0..all.len()).reduce(|best, at| if all[at] > all[best] { at } else { best });
+            let is_best = |at: usize| Some(at) == best && all[at] > f64::NEG_INFINITY;
+            (0..all.len()).map(|at| if is_best(at) { all[at] } else { f64::NEG_INFINITY }).collect()
+        }
+    };
+    if let Some(floor) = config.min_effective_sample_size {
+        *temper = exponent(&log_weights, floor);
     }
+    // 0 x infinity is no number.
+    let tempered = |log_weight: f64| if log_weight == f64::NEG_INFINITY { log_weight } else { *temper * log_weight };
+    softmax(&log_weights.into_iter().map(tempered).collect::<Vec<_>>(), config.null_logprob.map(tempered))
 }
 
-/// exp(l - logsumexp(l)); all 0 where every l is minus infinity.
-fn softmax(log_weights: &[f64]) -> Vec<f64> {
-    let log_total = log_sum_exp(log_weights);
+/// The largest exponent up to 1 with which the weights have an effective sample size of `floor`, or as much as they can have.
+/// The effective sample size of w^beta falls with beta.
+fn exponent(log_weights: &[f64], floor: f64) -> f64 {
+    let finite: Vec<f64> = log_weights.iter().copied().filter(|log_weight| log_weight.is_finite()).collect();
+    let size = |beta: f64| {
+        effective_sample_size(&softmax(&finite.iter().map(|log_weight| beta * log_weight).collect::<Vec<_>>(), None))
+    };
+    if finite.is_empty() || size(1.0) >= floor {
+        return 1.0;
+    }
+    let (mut low, mut high) = (0.0, 1.0);
+    // 2^-40 of 1000 nats is 1e-9.
+    for _ in 0..40 {
+        let middle = (low + high) / 2.0;
+        if size(middle) >= floor { low = middle } else { high = middle }
+    }
+    low
+}
+
+/// exp(l - logsumexp(l and `null`)); all 0 where every l is minus infinity.
+fn softmax(log_weights: &[f64], null: Option<f64>) -> Vec<f64> {
+    let log_total = log_sum_exp(&log_weights.iter().copied().chain(null).collect::<Vec<_>>());
     if log_total == f64::NEG_INFINITY {
         return vec![0.0; log_weights.len()];
     }

@@ -74,11 +74,12 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
         thousands(report.n_questions as u64)
     ))?;
     output.line(format_args!("{:>4}  {:<20} {:<20} {:<20}", "k", "R@k", "all@k", "answer@k"))?;
-    let percent = |estimate: &Estimate| {
-        format!("{:5.1} [{:5.1}, {:5.1}]", estimate.mean * 100.0, estimate.low * 100.0, estimate.high * 100.0)
+    let percent = |estimate: Option<&Estimate>| {
+        let Some(Estimate { mean, low, high, .. }) = estimate else { return "    -".to_owned() };
+        format!("{:5.1} [{:5.1}, {:5.1}]", mean * 100.0, low * 100.0, high * 100.0)
     };
     for row in &report.at {
-        let cells = [&row.gold_recall, &row.all_gold, &row.answer_recall].map(percent);
+        let cells = [row.gold_recall.as_ref(), row.all_gold.as_ref(), Some(&row.answer_recall)].map(percent);
         output.line(format_args!("{:>4}  {:<20} {:<20} {:<20}", row.top_k, cells[0], cells[1], cells[2]))?;
     }
     Ok(())

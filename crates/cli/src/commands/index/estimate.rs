@@ -15,6 +15,8 @@ pub(super) struct Estimate {
     secs: f64,
     memory_bytes: u64,
     disk_bytes: u64,
+    /// The `--memory-mb` that leaves a late index all the centroids that it should have, where less was given.
+    wanted_mb: Option<u64>,
 }
 
 /// Passages that are looked at.
@@ -88,7 +90,8 @@ impl Plan<'_> {
     /// The arithmetic alone; ARCHITECTURE.md has it for 21 million passages.
     fn of(&self, corpus: &Corpus, encoding: Option<&Encoding>) -> Estimate {
         let Corpus { n_passages, n_bytes, mean_bytes } = *corpus;
-        let mut estimate = Estimate { n_passages, secs: 0.0, memory_bytes: n_passages * ID_BYTES, disk_bytes: 0 };
+        let memory_bytes = n_passages * ID_BYTES;
+        let mut estimate = Estimate { n_passages, secs: 0.0, memory_bytes, disk_bytes: 0, wanted_mb: None };
         if matches!(self.kind, Kind::Bm25 | Kind::Hybrid) {
             estimate.secs += n_bytes as f64 / BM25_BYTES_A_SEC;
             // Merging segments holds old and new at once.
@@ -112,6 +115,9 @@ impl Plan<'_> {
                 // The codec's sample is encoded beside the corpus.
                 let n_sampled = codec.n_sample_tokens(n_vectors as u64) as f64 / vectors_a_passage.max(1.0);
                 estimate.secs += secs * n_sampled;
+                // The buffer holds the sample twice, once to keep its vectors.
+                let wanted = 2 * codec.n_sample_tokens(n_vectors as u64) * vector_bytes;
+                estimate.wanted_mb = (wanted > self.buffer_bytes).then(|| wanted.div_ceil(1 << 20));
             }
             _ => {
                 estimate.disk_bytes += (n_vectors * (dim as u64 * self.bytes_a_number) as f64) as u64;
@@ -151,8 +157,11 @@ fn rate(encoder: &dyn Encoder, sample: &[Passage]) -> anyhow::Result<(f64, f64)>
 impl Estimate {
     /// In words.
     pub(super) fn describe(&self) -> String {
+        let advice = self.wanted_mb.map_or(String::new(), |mb| {
+            format!("; with less than --memory-mb {mb} its centroids are fewer than they should be, and finding them is coarser")
+        });
         format!(
-            "about {} passages: {}, {} of memory, {} of disk",
+            "about {} passages: {}, {} of memory, {} of disk{advice}",
             thousands(self.n_passages),
             duration(self.secs),
             bytes(self.memory_bytes),
@@ -217,7 +226,10 @@ mod tests {
         let late = plan(Kind::Late, 1_024).of(&corpus, Some(&tokens(128, 120.0)));
         assert_eq!(late.disk_bytes, store + codec + n_tokens * (32 + 5));
         assert_eq!(late.memory_bytes, 18 * n + 600_000_000 + (1 << 30) + 3 * codec);
+        assert_eq!(late.wanted_mb, Some(8_624));
+        assert!(late.describe().ends_with("coarser") && late.describe().contains("--memory-mb 8624 "));
         let late = plan(Kind::Late, 8_700).of(&corpus, Some(&tokens(128, 120.0)));
+        assert_eq!(late.wanted_mb, None);
         assert_eq!(late.memory_bytes, 18 * n + 600_000_000 + (8_700 << 20) + 3 * codec);
 
         let bm25 = plan(Kind::Bm25, 200).of(&corpus, None);
@@ -241,7 +253,7 @@ mod tests {
     fn what_cannot_fit_is_refused_with_what_would() {
         let folder = tempfile::tempdir().expect("a folder");
         let output = Output::new(true);
-        let small = Estimate { n_passages: 1, secs: 1.0, memory_bytes: 1 << 20, disk_bytes: 1 << 10 };
+        let small = Estimate { n_passages: 1, secs: 1.0, memory_bytes: 1 << 20, disk_bytes: 1 << 10, wanted_mb: None };
         small.check(&folder.path().join("new/index"), &output).expect("a kilobyte fits");
         let refused = |estimate: &Estimate| estimate.check(folder.path(), &output).expect_err("refused").to_string();
         let error = refused(&Estimate { disk_bytes: 1 << 60, ..small });
