@@ -38,7 +38,8 @@ pub struct Segment {
     pub kind: SegmentKind,
     /// Its token ids.
     pub ids: Vec<u32>,
-    /// log p under the model, a value for each id; empty where the environment wrote or nothing was sampled (gold).
+    /// log p under the model, a value for each id; empty where the environment wrote, where nothing was sampled (gold) and where
+    /// the generator did not tell.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub logprobs: Vec<f32>,
     /// log p under the distribution that was sampled from; as `logprobs`.
@@ -174,16 +175,21 @@ impl Trajectory {
     }
 
     /// log p(z | x) under the model minus log b(z | x) under what was sampled from: the log of the importance ratio of the
-    /// search turns, 0 when sampling was at temperature 1 with top-p 1.
-    pub fn log_importance_ratio(&self) -> f64 {
+    /// search turns, 0 when sampling was at temperature 1 with top-p 1. `None` when a turn was sampled by a generator that did not
+    /// tell its log-probs.
+    pub fn log_importance_ratio(&self) -> Option<f64> {
         let select = self.steps.iter().filter_map(|step| step.select.as_ref()).flat_map(|select| &select.segments);
-        self.segments
-            .iter()
-            .chain(select)
-            .filter(|segment| matches!(segment.kind, SegmentKind::Search | SegmentKind::Broken))
-            .flat_map(|segment| segment.logprobs.iter().zip(&segment.behaviour_logprobs))
-            .map(|(model, behaviour)| f64::from(*model) - f64::from(*behaviour))
-            .sum()
+        let turns = self.segments.iter().chain(select);
+        let mut sum = 0.0;
+        for turn in turns.filter(|turn| matches!(turn.kind, SegmentKind::Search | SegmentKind::Broken)) {
+            let n_known = turn.logprobs.len().min(turn.behaviour_logprobs.len());
+            if turn.finish.is_some() && n_known < turn.ids.len() {
+                return None;
+            }
+            let both = turn.logprobs.iter().zip(&turn.behaviour_logprobs);
+            sum += both.map(|(model, behaviour)| f64::from(*model) - f64::from(*behaviour)).sum::<f64>();
+        }
+        Some(sum)
     }
 
     /// The number of tokens in the dialogue.

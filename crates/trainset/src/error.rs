@@ -12,6 +12,17 @@ pub enum TrainsetError {
         /// Its number.
         sample_idx: u32,
     },
+    /// How probable the sample was under what it was sampled from is not known.
+    #[error(
+        "sample {sample_idx} of question {question_id:?} came without the log-probs that `correct_sampling` needs; sample at \
+         temperature 1 and top_p 1 on a server that tells log-probs, or locally, or turn `correct_sampling` off"
+    )]
+    NoRatio {
+        /// Its question.
+        question_id: String,
+        /// Its number.
+        sample_idx: u32,
+    },
     /// The weight belongs to another trajectory.
     #[error("the weight of {weight} was given for the trajectory {trajectory}: are the files of the same iteration?")]
     WrongWeight {

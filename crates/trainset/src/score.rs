@@ -14,8 +14,10 @@ pub struct Scored {
     /// log p of each answer turn, summed over the answer's tokens and its end of turn, in nats; finite. In the order of
     /// [`answer_turns`]; empty when it failed.
     pub alias_logprobs: Vec<f32>,
-    /// log p(z | x) - log b(z | x) of the search turns: see [`Trajectory::log_importance_ratio`]. Finite.
-    pub log_importance_ratio: f64,
+    /// log p(z | x) - log b(z | x) of the search turns: see [`Trajectory::log_importance_ratio`]. Finite; absent where the generator
+    /// did not tell its log-probs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_importance_ratio: Option<f64>,
     /// Why there are no scores.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<ScoreFailure>,
@@ -81,7 +83,7 @@ pub fn score(trajectories: &[(&Trajectory, &[Vec<u32>])], scorer: &mut dyn Score
 
 fn scored(trajectory: &Trajectory, result: Result<Vec<f32>, ScoreFailure>) -> Scored {
     let ratio = trajectory.log_importance_ratio();
-    let is_finite = |logprobs: &[f32]| ratio.is_finite() && logprobs.iter().all(|logprob| logprob.is_finite());
+    let is_finite = |logprobs: &[f32]| ratio.is_none_or(f64::is_finite) && logprobs.iter().all(|logprob| logprob.is_finite());
     let (alias_logprobs, failure) = match result {
         Ok(logprobs) if is_finite(&logprobs) => (logprobs, None),
         Ok(_) => (Vec::new(), Some(ScoreFailure::NotFinite)),
@@ -91,7 +93,7 @@ fn scored(trajectory: &Trajectory, result: Result<Vec<f32>, ScoreFailure>) -> Sc
         question_id: trajectory.question_id.clone(),
         sample_idx: trajectory.sample_idx,
         alias_logprobs,
-        log_importance_ratio: if ratio.is_finite() { ratio } else { 0.0 },
+        log_importance_ratio: ratio.map(|ratio| if ratio.is_finite() { ratio } else { 0.0 }),
         failure,
     }
 }

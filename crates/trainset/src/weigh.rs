@@ -51,8 +51,9 @@ pub struct Weight {
     pub answer_logprob: Option<f64>,
     /// The most probable answer, a position in [`crate::answer_turns`]; ties go to the first.
     pub best_alias: Option<usize>,
-    /// log p(z | x) - log b(z | x).
-    pub log_importance_ratio: f64,
+    /// log p(z | x) - log b(z | x); absent where the generator did not tell its log-probs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_importance_ratio: Option<f64>,
 }
 
 /// The weights of an iteration and what they tell about it.
@@ -124,6 +125,12 @@ impl Default for WeightsConfig {
 /// normalized among them and nothing else.
 pub fn weigh(scored: &[Scored], config: &WeightsConfig) -> Result<Weighed, TrainsetError> {
     check(config)?;
+    let is_unknown = |scored: &&Scored| scored.failure.is_none() && scored.log_importance_ratio.is_none();
+    if config.correct_sampling
+        && let Some(Scored { question_id, sample_idx, .. }) = scored.iter().find(is_unknown)
+    {
+        return Err(TrainsetError::NoRatio { question_id: question_id.clone(), sample_idx: *sample_idx });
+    }
     let mut weights: Vec<Weight> = scored.iter().map(unweighed).collect();
     let groups = group_by_question(scored)?;
     let mut questions = Vec::with_capacity(groups.len());
@@ -224,7 +231,7 @@ fn question_diagnostics(samples: &[&Weight]) -> QuestionDiagnostics {
 /// The weights of one question's M samples.
 fn question_weights(samples: &[&Weight], config: &WeightsConfig) -> Vec<f64> {
     let log_weight = |sample: &&Weight| {
-        let ratio = if config.correct_sampling { sample.log_importance_ratio } else { 0.0 };
+        let ratio = if config.correct_sampling { sample.log_importance_ratio.unwrap_or(0.0) } else { 0.0 };
         let ratio = config.max_log_ratio.map_or(ratio, |max| ratio.min(max));
         sample.answer_logprob.map_or(f64::NEG_INFINITY, |logprob| logprob + ratio)
     };
