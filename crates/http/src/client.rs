@@ -146,11 +146,10 @@ impl<'a> Request<'a> {
 impl Client {
     /// A client of any number of servers. Errors at settings with which nothing could be asked.
     pub fn new(config: &HttpConfig) -> Result<Self, BadSetting> {
-        let proxy =
-            config.proxy.as_deref().map(ureq::Proxy::new).transpose().map_err(|error| BadSetting {
-                what: "http setting proxy".to_owned(),
-                reason: format!("{error}; give it as http://host:port"),
-            })?;
+        let proxy = config.proxy.as_deref().map(ureq::Proxy::new).transpose().map_err(|error| BadSetting {
+            what: "http setting proxy".to_owned(),
+            reason: format!("{error}; give it as http://host:port"),
+        })?;
         let settings = [("max_attempts", config.max_attempts as usize), ("max_concurrent", config.max_concurrent)];
         if let Some((name, _)) = settings.iter().find(|(_, value)| *value == 0) {
             let reason = "it must be at least 1".to_owned();
@@ -443,13 +442,10 @@ pub fn check_url(url: &str) -> Result<(), BadSetting> {
         Ok(uri) if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() => {
             refuse("it must be http://host... or https://host...".to_owned())
         }
-        Ok(uri) if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) => {
-            Err(BadSetting {
-                what: "address".to_owned(),
-                reason: "it holds a name or password, which errors would show; give keys by key_env or key_file"
-                    .to_owned(),
-            })
-        }
+        Ok(uri) if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) => Err(BadSetting {
+            what: "address".to_owned(),
+            reason: "it holds a name or password, which errors would show; give keys by key_env or key_file".to_owned(),
+        }),
         Ok(_) => Ok(()),
     }
 }

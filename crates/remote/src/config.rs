@@ -90,6 +90,9 @@ impl RemoteConfig {
 }
 
 impl Protocol {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::LlamaCpp, Self::Vllm, Self::Completions, Self::Chat];
+
     /// As a config writes it.
     pub fn name(self) -> &'static str {
         match self {

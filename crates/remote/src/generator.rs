@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
-/// Generates turns. Those that are under way when it is dropped are given up.
+/// Generates turns. When it is dropped, those that wait are not asked for, and what comes of others goes nowhere.
 pub struct RemoteGenerator {
     server: Arc<Server>,
     next_id: u64,
@@ -111,5 +111,5 @@ fn turn(server: &Server, request: &GenerateRequest) -> Result<Generation, Genera
         Protocol::Completions => openai::completion(server, request),
         Protocol::Chat => openai::chat(server, request),
     };
-    generated.map_err(|error| GenerateError::Failed(format!("{}: {error}", server.config.url)))
+    generated.map_err(|error| GenerateError::Failed(server.told(&error)))
 }

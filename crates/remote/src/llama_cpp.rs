@@ -43,10 +43,12 @@ pub(crate) fn generate(server: &Server, request: &GenerateRequest) -> Result<Gen
             let finish = match (finish, event.stop_type.as_deref()) {
                 (Some(finish), _) => finish,
                 (None, _) if !event.stop => return Ok(ControlFlow::Continue(())),
-                (None, stop_type) => return match ending(stop_type) {
-                    Some(finish) => turn.take().expect("it was just there").end(finish).map(whole),
-                    None => Err(turn.take().expect("it was just there").ended_by_server()),
-                },
+                (None, stop_type) => {
+                    return match ending(stop_type) {
+                        Some(finish) => turn.take().expect("it was just there").end(finish).map(whole),
+                        None => Err(turn.take().expect("it was just there").ended_by_server()),
+                    };
+                }
             };
             turn.take().expect("it was just there").end(finish).map(whole)
         }

@@ -105,6 +105,12 @@ impl Server {
         })
     }
 
+    /// What a user is told of a failure: where, and never the key, should the server have repeated it.
+    pub(crate) fn told(&self, error: &HttpError) -> String {
+        let message = format!("{}: {error}", self.config.url);
+        self.key.as_ref().map_or(message.clone(), |key| key.scrub(&message))
+    }
+
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, HttpError> {
         let url = format!("{}{path}", self.base);
         self.client.json(&Request { url: &url, parameters: &[], body: None, key: self.key() }, || Ok(()))

@@ -26,7 +26,7 @@ impl RemoteScorer {
             Protocol::Vllm => vllm::score(server, context, continuation),
             Protocol::Completions | Protocol::Chat => unreachable!("RemoteModel::scorer makes none for them"),
         };
-        scored.map_err(|error| ScoreError(format!("{}: {error}", server.config.url)))
+        scored.map_err(|error| ScoreError(server.told(&error)))
     }
 }
 

@@ -27,7 +27,9 @@ impl<'a> Turn<'a> {
         let vocabulary = &self.server.vocabulary;
         if id as usize >= vocabulary.n_tokens {
             let n_tokens = vocabulary.n_tokens;
-            return Err(wrong(format!("it has the token {id}, but the tokenizer has {n_tokens}: is it the same model?")));
+            return Err(wrong(format!(
+                "it has the token {id}, but the tokenizer has {n_tokens}: is it the same model?"
+            )));
         }
         self.ids.push(id);
         self.logprobs.push(checked(logprob)?);
@@ -62,7 +64,9 @@ impl<'a> Turn<'a> {
         if !ours.starts_with(theirs) && !has_parts(ours) && !has_parts(theirs) {
             let start = |text: &str| text.chars().take(60).collect::<String>();
             let (ours, theirs) = (start(ours), start(theirs));
-            return Err(wrong(format!("its tokens are {theirs:?} to the server and {ours:?} to the tokenizer: is it the same model?")));
+            return Err(wrong(format!(
+                "its tokens are {theirs:?} to the server and {ours:?} to the tokenizer: is it the same model?"
+            )));
         }
         let Self { ids, logprobs, .. } = self;
         let behaviour_logprobs = behaviour(&self.request.sampling, &logprobs);

@@ -7,8 +7,8 @@ mod disk_cache;
 mod provider;
 
 use crate::Error;
-use exsearch_http::{Client, HttpConfig, HttpError, Secret, check_url, in_parallel};
 use disk_cache::{DiskCache, Key};
+use exsearch_http::{Client, HttpConfig, HttpError, Secret, check_url, in_parallel};
 use exsearch_schema::{Hit, RetrieveError, Retriever};
 use provider::Found;
 pub use provider::Provider;

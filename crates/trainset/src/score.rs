@@ -83,7 +83,8 @@ pub fn score(trajectories: &[(&Trajectory, &[Vec<u32>])], scorer: &mut dyn Score
 
 fn scored(trajectory: &Trajectory, result: Result<Vec<f32>, ScoreFailure>) -> Scored {
     let ratio = trajectory.log_importance_ratio();
-    let is_finite = |logprobs: &[f32]| ratio.is_none_or(f64::is_finite) && logprobs.iter().all(|logprob| logprob.is_finite());
+    let is_finite =
+        |logprobs: &[f32]| ratio.is_none_or(f64::is_finite) && logprobs.iter().all(|logprob| logprob.is_finite());
     let (alias_logprobs, failure) = match result {
         Ok(logprobs) if is_finite(&logprobs) => (logprobs, None),
         Ok(_) => (Vec::new(), Some(ScoreFailure::NotFinite)),
