@@ -5,9 +5,10 @@
 //!     -> {"content", "tokens": [id], "tokens_predicted", "completion_probabilities": [{"id", "logprob"}], "stop": false} ..
 //!        {"stop": true, "stop_type": "eos" | "limit" | "word", "tokens_predicted"}
 //! ```
-//! Two of its ways are worked around. A token that ends inside of a character is not in the stream: a turn that has one is asked for
-//! again from there, unstreamed, where all ids come. And there are no log-probs of prompts: a given token's is had by making it the
-//! only choice (`logit_bias`) of one step; `logprob` is of the logits before that.
+//! Three of its ways are worked around. A token that ends inside of a character is not in the stream: a turn that has one is asked for
+//! again from there, unstreamed, where all ids come. It ends at all tokens that it takes for an end: a turn goes on behind one that the
+//! tokenizer does not know as such. And there are no log-probs of prompts: a given token's is had by making it the only choice
+//! (`logit_bias`) of one step; `logprob` is of the logits before that.
 use crate::model::{Server, wrong};
 use crate::openai::seed;
 use crate::turn::{Turn, checked};
@@ -19,80 +20,96 @@ use std::ops::ControlFlow;
 
 const PATH: &str = "/completion";
 
-/// What became of a streamed turn.
-enum Streamed<'a> {
+/// How far a turn came with a request.
+enum Progress<'a> {
     Whole(Generation),
-    /// A token is missing behind these.
+    /// A token is missing in the stream behind these.
     Gap(Turn<'a>),
+    /// The server takes the last token for an end, the tokenizer does not.
+    Open(Turn<'a>),
 }
 
 pub(crate) fn generate(server: &Server, request: &GenerateRequest) -> Result<Generation, HttpError> {
-    let body = body(&request.context, &request.sampling, request.sampling.max_new_tokens);
-    let streamed = server.stream(PATH, body, || {
-        let mut turn = Some(Turn::new(server, request));
+    let mut turn = Turn::new(server, request);
+    loop {
+        let n_before = turn.ids.len();
+        let progress = match streamed(server, request, &turn)? {
+            Progress::Gap(turn) => unstreamed(server, request, turn)?,
+            progress => progress,
+        };
+        turn = match progress {
+            Progress::Whole(generation) => return Ok(generation),
+            Progress::Gap(turn) | Progress::Open(turn) => turn,
+        };
+        if turn.ids.len() == n_before {
+            return Err(wrong("the server ended the turn without a token".to_owned()));
+        }
+    }
+}
+
+/// Goes on with a turn.
+fn streamed<'a>(
+    server: &'a Server,
+    request: &'a GenerateRequest,
+    before: &Turn<'a>,
+) -> Result<Progress<'a>, HttpError> {
+    let context = [&request.context[..], &before.ids].concat();
+    let n_before = before.ids.len();
+    let body = body(&context, &request.sampling, request.sampling.max_new_tokens - n_before);
+    server.stream(PATH, body, || {
+        let mut turn = Some(before.clone());
         move |event: Event| {
-            let under_way = turn.as_mut().expect("the stream is left at the turn's end");
-            if event.tokens_predicted != under_way.ids.len() + event.tokens.len() {
-                return Ok(ControlFlow::Break(Streamed::Gap(turn.take().expect("it was just there"))));
+            let mut under_way = turn.take().expect("the stream is left where the turn is given away");
+            if n_before + event.tokens_predicted != under_way.ids.len() + event.tokens.len() {
+                return Ok(ControlFlow::Break(Progress::Gap(under_way)));
             }
             under_way.hear(&event.content);
             let mut finish = None;
             for (id, logprob) in event.tokens()? {
                 finish = under_way.push(id, logprob)?;
             }
-            let finish = match (finish, event.stop_type.as_deref()) {
-                (Some(finish), _) => finish,
-                (None, _) if !event.stop => return Ok(ControlFlow::Continue(())),
-                (None, stop_type) => {
-                    return match ending(stop_type) {
-                        Some(finish) => turn.take().expect("it was just there").end(finish).map(whole),
-                        None => Err(turn.take().expect("it was just there").ended_by_server()),
-                    };
-                }
-            };
-            turn.take().expect("it was just there").end(finish).map(whole)
+            if finish.is_none() && !event.stop {
+                turn = Some(under_way);
+                return Ok(ControlFlow::Continue(()));
+            }
+            ended(under_way, finish, &event).map(ControlFlow::Break)
         }
-    })?;
-    match streamed {
-        Streamed::Whole(generation) => Ok(generation),
-        Streamed::Gap(turn) => rest(server, request, turn),
+    })
+}
+
+/// Goes on with a turn from where the stream left a token out.
+fn unstreamed<'a>(server: &Server, request: &GenerateRequest, mut turn: Turn<'a>) -> Result<Progress<'a>, HttpError> {
+    let mut context = [&request.context[..], &turn.ids].concat();
+    // Behind a stop string the server would leave out log-probs.
+    let sampling = Sampling { stop: Vec::new(), ..request.sampling.clone() };
+    let n_left = request.sampling.max_new_tokens - turn.ids.len();
+    let answer: Event = server.post(PATH, body(&context, &sampling, n_left))?;
+    let known = answer.tokens();
+    let mut finish = None;
+    for (position, &id) in answer.tokens.iter().enumerate() {
+        let logprob = match &known {
+            Ok(known) => known[position].1,
+            Err(_) => step(server, &context, id)?,
+        };
+        context.push(id);
+        finish = turn.push(id, logprob)?;
+        if finish.is_some() {
+            break;
+        }
     }
+    ended(turn, finish, &answer)
 }
 
-fn whole<'a>(generation: Generation) -> ControlFlow<Streamed<'a>> {
-    ControlFlow::Break(Streamed::Whole(generation))
-}
-
-/// Why the server ended a turn whose tokens did not say so; `None` when it takes the last for an end.
-fn ending(stop_type: Option<&str>) -> Option<Finish> {
-    match stop_type {
+/// The turn where its last token or the server ends it.
+fn ended<'a>(turn: Turn<'a>, finish: Option<Finish>, event: &Event) -> Result<Progress<'a>, HttpError> {
+    let by_server = match event.stop_type.as_deref() {
         Some("limit") => Some(Finish::MaxTokens),
         Some("word") => Some(Finish::StopString),
         _ => None,
-    }
-}
-
-/// The turn from where the stream left a token out.
-fn rest(server: &Server, request: &GenerateRequest, mut turn: Turn<'_>) -> Result<Generation, HttpError> {
-    let mut context = [&request.context[..], &turn.ids].concat();
-    let n_left = request.sampling.max_new_tokens - turn.ids.len();
-    // Behind a stop string the server would leave out log-probs.
-    let sampling = Sampling { stop: Vec::new(), ..request.sampling.clone() };
-    let answer: Event = server.post(PATH, body(&context, &sampling, n_left))?;
-    let known: Vec<u32> = answer.completion_probabilities.iter().map(|token| token.id).collect();
-    for (position, &id) in answer.tokens.iter().enumerate() {
-        let logprob = match known == answer.tokens {
-            true => answer.completion_probabilities[position].logprob,
-            false => step(server, &context, id)?,
-        };
-        context.push(id);
-        if let Some(finish) = turn.push(id, logprob)? {
-            return turn.end(finish);
-        }
-    }
-    match ending(answer.stop_type.as_deref()) {
-        Some(finish) => turn.end(finish),
-        None => Err(turn.ended_by_server()),
+    };
+    match finish.or(by_server) {
+        Some(finish) => turn.end(finish).map(Progress::Whole),
+        None => Ok(Progress::Open(turn)),
     }
 }
 

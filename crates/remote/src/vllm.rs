@@ -26,7 +26,9 @@ pub(crate) fn generate(server: &Server, request: &GenerateRequest) -> Result<Gen
         "temperature": sampling.temperature, "top_p": sampling.top_p, "seed": seed(sampling.seed),
         // A model's generation_config.json may say otherwise.
         "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0,
-        "stop": sampling.stop, "include_stop_str_in_output": true, "stop_token_ids": server.vocabulary.end_ids,
+        // The ends are the tokenizer's, and no others.
+        "ignore_eos": true, "stop_token_ids": server.vocabulary.end_ids,
+        "stop": sampling.stop, "include_stop_str_in_output": true,
         // Older versions name the ids by the second.
         "logprobs": 0, "return_token_ids": true, "return_tokens_as_token_ids": true,
     });

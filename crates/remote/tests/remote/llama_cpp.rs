@@ -83,10 +83,21 @@ fn a_turn_ends_at_its_limit() {
 }
 
 #[test]
-fn an_end_that_the_tokenizer_does_not_know_is_another_model() {
-    let server = Server::start(|_, _| stream(&ids("ok"), "eos"));
+fn a_turn_goes_on_behind_what_only_the_server_takes_for_an_end() {
+    let server = Server::start(|asked, _| match asked.body["prompt"] == json!(ids("hi")) {
+        true => stream(&ids("ok"), "eos"),
+        false => {
+            assert_eq!((&asked.body["prompt"], &asked.body["n_predict"]), (&json!(ids("hiok")), &json!(6)));
+            stream(&[ids("!"), vec![END]].concat(), "eos")
+        }
+    });
+    let turn = generate(&server.url, LlamaCpp).expect("a turn");
+    assert_eq!((turn.ids, turn.finish), ([ids("ok!"), vec![END]].concat(), Finish::EndOfTurn));
+    assert_eq!(turn.logprobs, [-0.5, -1.0, -0.5, -1.0]);
+
+    let server = Server::start(|_, _| Reply::events([last(0, "eos")]));
     let reason = failure(generate(&server.url, LlamaCpp));
-    assert!(reason.contains("ends no turn") && reason.contains("the same model"), "{reason}");
+    assert!(reason.contains("without a token"), "{reason}");
 }
 
 /// A token that ends inside of a character is missing in llama-server's stream.
