@@ -174,6 +174,10 @@ impl<'a> Dialogue<'a> {
     /// The request for the turn that it waits for.
     pub(crate) fn request(&self, kind: TurnKind) -> GenerateRequest {
         let room = self.config.max_dialogue_tokens.saturating_sub(self.context.len());
+        let messages = match (kind, &self.selecting) {
+            (TurnKind::Select, Some((candidates, _))) => vec![self.selection_prompt(candidates)],
+            _ => self.trajectory.messages.clone(),
+        };
         let (context, max_new_tokens, stop) = match (kind, &self.selecting, &self.config.select) {
             (TurnKind::Select, Some((_, prompt)), Some(select)) => (prompt.clone(), select.max_tokens, Vec::new()),
             // What follows the environment's mark would be the environment's to write.
@@ -184,16 +188,16 @@ impl<'a> Dialogue<'a> {
         };
         let (temperature, top_p) = (self.config.temperature, self.config.top_p);
         let seed = splitmix64(self.trajectory.seed, self.n_turns);
-        GenerateRequest { context, sampling: Sampling { temperature, top_p, max_new_tokens, stop, seed } }
+        GenerateRequest { context, messages, sampling: Sampling { temperature, top_p, max_new_tokens, stop, seed } }
     }
 
     /// The model wrote the turn that it was asked for.
     pub(crate) fn take_turn(&mut self, turn: Turn) {
         let Need::Turn(kind) = self.need else { panic!("a turn came that nobody asked for") };
         self.n_turns += 1;
-        let has_logprobs = turn.finish.is_some();
+        let is_sampled = turn.finish.is_some();
         let lengths = [turn.logprobs.len(), turn.behaviour_logprobs.len()];
-        if has_logprobs && lengths != [turn.ids.len(); 2] {
+        if is_sampled && lengths.iter().any(|&length| length != 0 && length != turn.ids.len()) {
             let detail = format!("the generator returned {} ids with {lengths:?} log-probs", turn.ids.len());
             return self.fail(Boundary::Generator, detail);
         }
@@ -343,8 +347,7 @@ impl<'a> Dialogue<'a> {
     }
 
     fn ask_selection(&mut self, candidates: Vec<Hit>) {
-        let prompt = self.protocol.select(&self.trajectory.question, self.query(), &candidates);
-        let ids = match self.chat.open(&[Message::user(prompt)]) {
+        let ids = match self.chat.open(&[self.selection_prompt(&candidates)]) {
             Ok(ids) => ids,
             Err(error) => return self.fail_chat(&error),
         };
@@ -359,6 +362,10 @@ impl<'a> Dialogue<'a> {
             return self.skip_selection();
         }
         self.need = Need::Turn(TurnKind::Select);
+    }
+
+    fn selection_prompt(&self, candidates: &[Hit]) -> Message {
+        Message::user(self.protocol.select(&self.trajectory.question, self.query(), candidates))
     }
 
     fn take_select_turn(&mut self, turn: Turn) {

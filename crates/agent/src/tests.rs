@@ -270,6 +270,7 @@ fn every_turn_is_asked_for_after_all_tokens_before_it() {
     for (request, segment_idx) in generator.seen.iter().zip([1, 3, 5, 7]) {
         let n_before: usize = trajectories[0].segments[..segment_idx].iter().map(|segment| segment.ids.len()).sum();
         assert_eq!(request.context, ids[..n_before]);
+        assert_eq!(request.messages, trajectories[0].messages[..segment_idx], "the same as a chat");
     }
     let answer_request = generator.seen.last().expect("four requests");
     assert_eq!(trajectories[0].answer_context().as_ref(), Some(&answer_request.context));
@@ -383,6 +384,17 @@ fn a_context_that_the_generator_cannot_take_is_a_token_limit() {
         ScriptedGenerator::new(|_: &GenerateRequest| Err(GenerateError::ContextTooLong { length: 9, limit: 8 }));
     let (trajectories, _) = run(&agent(AgentConfig::default()), &[job("q")], &mut generator, &InMemoryRetriever::new());
     assert_eq!(trajectories[0].outcome, Outcome::Failed(Boundary::MaxTokens));
+}
+
+#[test]
+fn turns_may_come_without_log_probs() {
+    let mut generator = ScriptedGenerator::new(|request: &GenerateRequest| {
+        let generation = written("<final>", request)?;
+        Ok(Generation { logprobs: Vec::new(), behaviour_logprobs: Vec::new(), ..generation })
+    });
+    let (trajectories, _) = run(&agent(AgentConfig::default()), &[job("q")], &mut generator, &InMemoryRetriever::new());
+    assert_eq!(trajectories[0].outcome, Outcome::Answered);
+    assert_eq!(trajectories[0].log_importance_ratio(), None, "how it was sampled is not known");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod environment;
 mod models;
 mod output;
 mod progress;
+mod remote;
 mod retriever;
 
 use anyhow::Context;

@@ -45,7 +45,7 @@ fn greedy_text_of_the_real_model_is_that_of_transformers() {
         let context = chat.open(&[Message::user(question)]).expect("rendered");
         assert_eq!(context, ids(&case["prompt"]));
         let sampling = Sampling { temperature: 0.0, top_p: 1.0, max_new_tokens: 24, stop: Vec::new(), seed: 0 };
-        generator.submit(GenerateRequest { context, sampling });
+        generator.submit(GenerateRequest { context, sampling, messages: Vec::new() });
     }
     // All three are decoded in one batch.
     let mut done = Vec::new();

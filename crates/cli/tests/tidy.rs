@@ -8,9 +8,11 @@ use std::process::Command;
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("schema", &[]),
     ("kernels", &[]),
+    ("http", &[]),
     ("corpus", &["schema"]),
     ("index", &["kernels"]),
-    ("retriever", &["schema", "kernels", "index"]),
+    ("retriever", &["schema", "kernels", "index", "http"]),
+    ("remote", &["schema", "http"]),
     ("server", &["schema"]),
     ("agent", &["schema"]),
     ("trainset", &["schema"]),
@@ -18,7 +20,10 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("model", &["schema", "kernels"]),
     ("engine", &["schema", "kernels", "model"]),
     ("trainer", &["schema", "kernels", "model"]),
-    ("run", &["schema", "corpus", "retriever", "agent", "trainset", "evaluation", "model", "engine", "trainer"]),
+    (
+        "run",
+        &["schema", "corpus", "retriever", "agent", "trainset", "evaluation", "model", "engine", "remote", "trainer"],
+    ),
     (
         "cli",
         &[
@@ -31,6 +36,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "evaluation",
             "model",
             "engine",
+            "remote",
             "trainer",
             "run",
             "server",
@@ -49,6 +55,8 @@ const MUST_NEVER_REACH: &[(&str, &[&str], &str)] = &[
     ("evaluation", &["model", "engine", "agent", "retriever", "index", "kernels"], "old runs can be scored again"),
     ("index", &["schema", "model", "retriever"], "vectors in, passage numbers out"),
     ("server", &["model", "engine", "agent", "evaluation", "retriever"], "it meets them through schema's traits"),
+    ("remote", &["model", "engine", "agent", "corpus", "retriever"], "it meets them through schema's traits"),
+    ("http", &["schema"], "it carries whatever is asked"),
     ("retriever", &["model", "engine", "agent", "evaluation"], "it knows passages and words only"),
     (
         "trainset",
@@ -64,7 +72,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("safetensors", &["model"]),
     ("minijinja", &["model"]),
     ("ort", &["model"]),
-    ("ureq", &["model", "retriever"]),
+    ("ureq", &["http", "model"]),
     ("axum", &["server"]),
     ("hyper", &["server"]),
     ("tokio", &["server"]),

@@ -43,7 +43,7 @@ fn decoder() -> Decoder {
 
 fn request(context: Vec<u32>, seed: u64) -> GenerateRequest {
     let sampling = Sampling { temperature: 1.0, top_p: 1.0, max_new_tokens: 20, stop: vec!["BC".into()], seed };
-    GenerateRequest { context, sampling }
+    GenerateRequest { context, sampling, messages: Vec::new() }
 }
 
 fn context(question: u32) -> Vec<u32> {

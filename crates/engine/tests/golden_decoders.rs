@@ -89,7 +89,7 @@ fn greedy_text_agrees_with_transformers() {
         let context = numbers::<Vec<Vec<u32>>>(&golden["input_ids"])[0][..length].to_vec();
         let sampling = Sampling { temperature: 0.0, top_p: 1.0, max_new_tokens: 20, stop: Vec::new(), seed: 0 };
         let mut generator = &engine;
-        generator.submit(GenerateRequest { context, sampling });
+        generator.submit(GenerateRequest { context, sampling, messages: Vec::new() });
         let (_, generation) = generator.wait().pop().expect("one result");
         assert_eq!(generation.expect("generated").ids, numbers::<Vec<u32>>(&golden["greedy"]));
     }

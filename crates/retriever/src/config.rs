@@ -14,11 +14,11 @@
 //! Models are named by their folders or, where the program knows them, by the names under which they were pulled.
 use crate::cache::CacheLimits;
 use crate::files::write_whole;
-use crate::http::HttpConfig;
 use crate::hybrid::RRF_K;
 use crate::remote::Protocol;
 use crate::web::Provider;
 use crate::{CONFIG_FILE, Error};
+use exsearch_http::HttpConfig;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 

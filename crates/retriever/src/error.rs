@@ -176,6 +176,12 @@ pub enum Error {
     },
 }
 
+impl From<exsearch_http::BadSetting> for Error {
+    fn from(error: exsearch_http::BadSetting) -> Self {
+        Self::InvalidConfig { what: error.what, reason: error.reason }
+    }
+}
+
 /// An error of the system on `path`.
 pub(crate) fn io_error(path: &Path, source: io::Error) -> Error {
     if says_disk_full(&source) {

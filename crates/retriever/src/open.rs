@@ -9,7 +9,8 @@ use crate::late::LateRetriever;
 use crate::remote::Remote;
 use crate::rerank::Rerank;
 use crate::web::{WebLimits, WebSearch};
-use crate::{EncoderId, Error, Secret};
+use crate::{EncoderId, Error};
+use exsearch_http::Secret;
 use exsearch_index::SearchOptions;
 use exsearch_schema::{CrossEncoder, Encoder, Retriever, VectorKind};
 use std::path::{Path, PathBuf};
@@ -214,24 +215,8 @@ impl Opening<'_> {
 
     /// The key that a config names, if it names one.
     fn key(self, variable: Option<&str>, file: Option<&Path>, base: &Path) -> Result<Option<Secret>, Error> {
-        let refuse = |what: String, reason: &str| Err(Error::InvalidConfig { what, reason: reason.to_owned() });
-        let key = match (variable, file) {
-            (None, None) => return Ok(None),
-            (Some(_), Some(_)) => return refuse("key_env and key_file".to_owned(), "give one of them"),
-            (Some(name), None) => match self.resolver.variable(name) {
-                Some(key) => key,
-                None => return refuse(format!("environment variable {name}"), "it is not set; it should hold the key"),
-            },
-            (None, Some(file)) => {
-                let path = base.join(file);
-                std::fs::read_to_string(&path).map_err(|error| crate::error::io_error(&path, error))?
-            }
-        };
-        let is_header = |letter: char| letter.is_ascii_graphic();
-        if key.trim().is_empty() || !key.trim().chars().all(is_header) {
-            return refuse("key".to_owned(), "it is empty, or holds spaces or letters that no key has");
-        }
-        Ok(Some(Secret::new(&key)))
+        let file = file.map(|file| base.join(file));
+        Ok(Secret::named(variable, file.as_deref(), &|name| self.resolver.variable(name))?)
     }
 }
 

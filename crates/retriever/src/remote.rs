@@ -6,8 +6,8 @@
 //! Search-R1   POST {url}/retrieve {"queries": [..], "topk": k, "return_scores": true}
 //!             -> {"result": [[{"document": {"id", "contents": "\"title\"\ntext"}, "score"}]]}
 //! ```
-use crate::http::{Client, HttpConfig, HttpError, Request, check_url, in_parallel};
-use crate::{Error, Secret};
+use crate::Error;
+use exsearch_http::{Client, HttpConfig, HttpError, Request, Secret, check_url, in_parallel};
 use exsearch_schema::{Hit, PassageId, RetrieveError, Retriever};
 use serde::{Deserialize, Serialize};
 use serde_json::json;

@@ -6,9 +6,9 @@
 mod disk_cache;
 mod provider;
 
-use crate::http::{Client, HttpConfig, HttpError, check_url, in_parallel};
-use crate::{Error, Secret};
+use crate::Error;
 use disk_cache::{DiskCache, Key};
+use exsearch_http::{Client, HttpConfig, HttpError, Secret, check_url, in_parallel};
 use exsearch_schema::{Hit, RetrieveError, Retriever};
 use provider::Found;
 pub use provider::Provider;

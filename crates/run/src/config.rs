@@ -3,6 +3,7 @@ use crate::error::{RunError, io};
 use crate::workbench::GeneratorConfig;
 use exsearch_agent::{Agent, AgentConfig, Protocol};
 use exsearch_evaluation::EvalConfig;
+use exsearch_remote::RemoteConfig;
 use exsearch_trainer::TrainConfig;
 use exsearch_trainset::{PackConfig, WeightsConfig};
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,10 @@ pub struct RunConfig {
     /// The local generator's limits.
     #[serde(default)]
     pub generator: GeneratorConfig,
+    /// A server that writes the turns in place of the model's weights, in `exsearch sample`; of the model folder only the tokenizer
+    /// is used. Default none. A run, which trains, takes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<RemoteConfig>,
     /// How warm-up trains.
     #[serde(default)]
     pub warmup: TrainConfig,
@@ -171,6 +176,7 @@ impl RunConfig {
         let data = &mut self.data;
         let mut paths = vec![&mut self.model, &mut data.index, &mut data.train, &mut data.dev];
         paths.extend(self.protocol.as_mut());
+        paths.extend(self.remote.as_mut().and_then(|remote| remote.key_file.as_mut()));
         paths.extend(data.warmup.as_mut());
         paths.extend(data.test.iter_mut().map(|test| &mut test.questions));
         paths
@@ -189,6 +195,9 @@ impl RunConfig {
         }
         if self.em.iterations > 0 && (self.em.questions == 0 || self.em.samples == 0) {
             return Err("em.questions and em.samples must be at least 1".into());
+        }
+        if let Some(remote) = &self.remote {
+            remote.check().map_err(|error| error.to_string())?;
         }
         self.warmup.check().map_err(|error| error.to_string().replace("train.", "warmup."))?;
         self.train.check().map_err(|error| error.to_string())
@@ -268,6 +277,8 @@ mod tests {
         check(&format!("em = {{ samples = 0 }}\n{SMALL}"), "at least 1");
         check(&format!("warmup = {{ learning_rate = -1.0 }}\n{SMALL}"), "warmup.learning_rate");
         check(&format!("{SMALL}\ntest = [{{ name = '../x', questions = 'q' }}]"), "letters");
+        check(&format!("remote = {{ url = 'host', protocol = 'vllm' }}\n{SMALL}"), "http://");
+        check(&format!("remote = {{ url = 'http://host', protocol = 'grpc' }}\n{SMALL}"), "llama-cpp");
         check(&format!("{SMALL}\ntest = [{{ name = 'dev', questions = 'q' }}]"), "used twice");
         std::fs::write(&path, SMALL).expect("written");
         let config = RunConfig::open(&path).expect("valid");

@@ -95,6 +95,9 @@ pub fn run(
     retriever: &dyn Retriever,
     on_event: OnEvent<'_>,
 ) -> Result<Outcome, RunError> {
+    if let Some(remote) = &config.remote {
+        return Err(RunError::RemoteModel { url: remote.url.clone() });
+    }
     let folder = RunFolder::open(config, dir)?;
     let mut em = Loop::open(config, folder, retriever)?;
     let train = em.train_questions()?;

@@ -62,6 +62,15 @@ pub enum RunError {
         /// What differs.
         reason: String,
     },
+    /// The model is behind a server.
+    #[error(
+        "a run trains its model, and the one behind {url} cannot be trained from here; take `remote` out of the configuration, or use \
+         the server with `exsearch sample`"
+    )]
+    RemoteModel {
+        /// The server.
+        url: String,
+    },
     /// Another process works in the folder.
     #[error("another exsearch is working in {}; wait for it or give another folder", dir.display())]
     Busy {

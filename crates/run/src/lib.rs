@@ -20,7 +20,7 @@ pub use em::{Event, OnEvent, run};
 pub use error::RunError;
 pub use files::{read_json, read_jsonl, write_json, write_jsonl};
 pub use packing::pack;
-pub use sampling::{SampleProgress, SampleTask, Sampled, sample};
+pub use sampling::{LanguageModel, SampleProgress, SampleTask, Sampled, sample, sample_with};
 pub use summary::{Outcome, StageSummary, report_of};
 pub use training::train_checkpoint;
 pub use warmup::{WarmupStats, read_gold, replay};

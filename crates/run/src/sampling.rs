@@ -5,7 +5,7 @@ use crate::workbench::{GeneratorConfig, Policy};
 use exsearch_agent::{Agent, EventKind, Job, job_seed};
 use exsearch_evaluation::counted_prediction;
 use exsearch_evaluation::metrics::NormalizedAnswers;
-use exsearch_schema::{QaRecord, Retriever, ScoreError, ScoreRequest, Trajectory};
+use exsearch_schema::{ChatCodec, Generator, QaRecord, Retriever, ScoreError, ScoreRequest, Trajectory};
 use exsearch_trainset::{Rewards, Scored, answer_turns, score};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -38,6 +38,16 @@ pub struct SampleProgress {
     pub n_total: usize,
 }
 
+/// A language model as sampling sees it, wherever it runs.
+pub struct LanguageModel<'a> {
+    /// Tokenizer and chat template.
+    pub chat: &'a dyn ChatCodec,
+    /// Writes turns.
+    pub generator: &'a mut dyn Generator,
+    /// Scores gold answers; a task that asks for no scores needs none.
+    pub scorer: Option<&'a mut dyn exsearch_schema::Scorer>,
+}
+
 /// Trajectories, and their scores where asked for, in the order of questions and samples.
 pub struct Sampled {
     /// One for each question and sample; failed ones too.
@@ -49,12 +59,25 @@ pub struct Sampled {
 /// Scored together: few enough that their caches are still there, enough to be worth a pass.
 const SCORED_TOGETHER: usize = 8;
 
-/// Samples what a task asks for, or reads it where it is there already. Wall times are left out of the file, so that the same
-/// task gives the same bytes however often it was interrupted.
+/// [`sample_with`] a policy of this machine.
 pub fn sample(
     task: &SampleTask<'_>,
     policy: &Policy,
     generator: &GeneratorConfig,
+    retriever: &dyn Retriever,
+    on_progress: &mut dyn FnMut(SampleProgress),
+) -> Result<Sampled, RunError> {
+    let engine = policy.engine(generator);
+    let (mut generator, mut scorer) = (&engine, &engine);
+    let model = LanguageModel { chat: &policy.chat, generator: &mut generator, scorer: Some(&mut scorer) };
+    sample_with(task, model, retriever, on_progress)
+}
+
+/// Samples what a task asks for, or reads it where it is there already. Wall times are left out of the file, so that the same
+/// task gives the same bytes however often it was interrupted, if the model does.
+pub fn sample_with(
+    task: &SampleTask<'_>,
+    model: LanguageModel<'_>,
     retriever: &dyn Retriever,
     on_progress: &mut dyn FnMut(SampleProgress),
 ) -> Result<Sampled, RunError> {
@@ -83,11 +106,10 @@ pub fn sample(
         .collect();
     on_progress(SampleProgress { n_done: done.len(), n_total });
 
-    let engine = policy.engine(generator);
-    let mut scorer = Scorer::new(task, policy, &engine);
+    let mut scorer = Scorer::new(task, model.chat, model.scorer);
     let mut failure = None;
     let mut new = Vec::with_capacity(jobs.len());
-    let _ = task.agent.run(&jobs, &policy.chat, &mut &engine, retriever, &mut |event| {
+    let _ = task.agent.run(&jobs, model.chat, model.generator, retriever, &mut |event| {
         let EventKind::Done(trajectory) = event.kind else { return ControlFlow::Continue(()) };
         let mut trajectory = *trajectory;
         trajectory.secs = 0.0;
@@ -150,7 +172,7 @@ fn read_back(task: &SampleTask<'_>) -> Result<Sampled, RunError> {
 /// Scores gold answers after trajectories, a few at a time. It alone sees the gold answers.
 struct Scorer<'a, 'm> {
     answers: HashMap<&'a str, Gold>,
-    engine: &'a exsearch_engine::Engine<'m>,
+    scorer: Option<&'m mut dyn exsearch_schema::Scorer>,
     waiting: Vec<Trajectory>,
     known: HashMap<ScoreRequest, Result<Vec<f32>, ScoreError>>,
 }
@@ -162,12 +184,12 @@ struct Gold {
 }
 
 /// Scores equal requests once: many of a question's samples are the same trajectory.
-struct Once<'a, 'e, 'm> {
-    engine: &'e exsearch_engine::Engine<'m>,
+struct Once<'a> {
+    scorer: &'a mut dyn exsearch_schema::Scorer,
     known: &'a mut HashMap<ScoreRequest, Result<Vec<f32>, ScoreError>>,
 }
 
-impl exsearch_schema::Scorer for Once<'_, '_, '_> {
+impl exsearch_schema::Scorer for Once<'_> {
     fn score(&mut self, requests: &[ScoreRequest]) -> Vec<Result<Vec<f32>, ScoreError>> {
         let mut new: Vec<ScoreRequest> = Vec::new();
         for request in requests {
@@ -175,20 +197,20 @@ impl exsearch_schema::Scorer for Once<'_, '_, '_> {
                 new.push(request.clone());
             }
         }
-        let scores = self.engine.score(&new);
+        let scores = self.scorer.score(&new);
         self.known.extend(new.into_iter().zip(scores));
         requests.iter().map(|request| self.known[request].clone()).collect()
     }
 }
 
 impl<'a, 'm> Scorer<'a, 'm> {
-    fn new(task: &SampleTask<'a>, policy: &'m Policy, engine: &'a exsearch_engine::Engine<'m>) -> Self {
+    fn new(task: &SampleTask<'a>, chat: &dyn ChatCodec, scorer: Option<&'m mut dyn exsearch_schema::Scorer>) -> Self {
         let gold = |question: &'a QaRecord| {
-            let turns = answer_turns(&question.answers, &policy.chat);
+            let turns = answer_turns(&question.answers, chat);
             (question.id.as_str(), Gold { turns, words: NormalizedAnswers::new(question.answers.aliases()) })
         };
         let answers = if task.scores.is_some() { task.questions.iter().map(gold).collect() } else { HashMap::new() };
-        Self { answers, engine, waiting: Vec::new(), known: HashMap::new() }
+        Self { answers, scorer, waiting: Vec::new(), known: HashMap::new() }
     }
 
     fn take(&mut self, it: &Trajectory, journal: &mut Journal, scores: &mut Vec<Scored>) -> Result<(), RunError> {
@@ -198,11 +220,15 @@ impl<'a, 'm> Scorer<'a, 'm> {
 
     fn flush(&mut self, journal: &mut Journal, scores: &mut Vec<Scored>) -> Result<(), RunError> {
         let waiting = std::mem::take(&mut self.waiting);
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let scorer = self.scorer.as_deref_mut().expect("a task with scores comes with a scorer");
         let pairs: Vec<(&Trajectory, &[Vec<u32>])> = waiting
             .iter()
             .map(|trajectory| (trajectory, self.answers[trajectory.question_id.as_str()].turns.as_slice()))
             .collect();
-        let found = score(&pairs, &mut Once { engine: self.engine, known: &mut self.known });
+        let found = score(&pairs, &mut Once { scorer, known: &mut self.known });
         for (mut scored, trajectory) in found.into_iter().zip(&waiting) {
             scored.rewards = Some(rewards(trajectory, &self.answers[trajectory.question_id.as_str()].words));
             journal.push(&scored)?;

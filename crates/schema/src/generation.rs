@@ -1,4 +1,5 @@
 //! The seam between the agent and the language model: requests in token ids, generations with per-token log-probs.
+use crate::Message;
 use serde::{Deserialize, Serialize};
 
 /// How a turn is sampled.
@@ -23,6 +24,8 @@ pub struct GenerateRequest {
     pub context: Vec<u32>,
     /// How to sample it.
     pub sampling: Sampling,
+    /// The same as turns of a chat, for generators that take no ids.
+    pub messages: Vec<Message>,
 }
 
 /// Why a turn ended.
@@ -37,10 +40,10 @@ pub enum Finish {
     MaxTokens,
 }
 
-/// A generated turn. The three lists have equal lengths.
+/// A generated turn. A list of log-probs is as long as that of the ids, or empty where the generator does not know them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Generation {
-    /// The sampled ids, the end-of-turn token included.
+    /// The sampled ids, the end-of-turn token included. Where a generator gives text only, the ids that the tokenizer makes of it.
     pub ids: Vec<u32>,
     /// log p(token | all before) under the model itself, in nats.
     pub logprobs: Vec<f32>,

@@ -38,7 +38,8 @@ pub struct Segment {
     pub kind: SegmentKind,
     /// Its token ids.
     pub ids: Vec<u32>,
-    /// log p under the model, a value for each id; empty where the environment wrote or nothing was sampled (gold).
+    /// log p under the model, a value for each id; empty where the environment wrote, where nothing was sampled (gold) and where
+    /// the generator did not tell.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub logprobs: Vec<f32>,
     /// log p under the distribution that was sampled from; as `logprobs`.
@@ -174,23 +175,34 @@ impl Trajectory {
     }
 
     /// log p(z | x) under the model minus log b(z | x) under what was sampled from: the log of the importance ratio of the
-    /// search turns, 0 when sampling was at temperature 1 with top-p 1.
-    pub fn log_importance_ratio(&self) -> f64 {
-        self.sampled_searches()
-            .flat_map(|segment| segment.logprobs.iter().zip(&segment.behaviour_logprobs))
-            .map(|(model, behaviour)| f64::from(*model) - f64::from(*behaviour))
-            .sum()
+    /// search turns, 0 when sampling was at temperature 1 with top-p 1. `None` when a turn was sampled by a generator that did not
+    /// tell its log-probs.
+    pub fn log_importance_ratio(&self) -> Option<f64> {
+        let mut sum = 0.0;
+        for turn in self.searches() {
+            let n_known = turn.logprobs.len().min(turn.behaviour_logprobs.len());
+            if turn.finish.is_some() && n_known < turn.ids.len() {
+                return None;
+            }
+            let both = turn.logprobs.iter().zip(&turn.behaviour_logprobs);
+            sum += both.map(|(model, behaviour)| f64::from(*model) - f64::from(*behaviour)).sum::<f64>();
+        }
+        Some(sum)
     }
 
-    /// log p(z | x) under the model, in nats, and the number of tokens that were sampled for it: those of the search turns, the
-    /// answer not among them.
-    pub fn path_logprob(&self) -> (f64, usize) {
-        let logprobs = || self.sampled_searches().flat_map(|segment| &segment.logprobs);
-        (logprobs().copied().map(f64::from).sum(), logprobs().count())
+    /// log p(z | x) under the model, in nats, and the number of tokens that it sums over: those of the search turns, the answer not
+    /// among them. `None` when a turn was sampled by a generator that did not tell its log-probs.
+    pub fn path_logprob(&self) -> Option<(f64, usize)> {
+        let is_untold = |turn: &Segment| turn.finish.is_some() && turn.logprobs.len() < turn.ids.len();
+        if self.searches().any(is_untold) {
+            return None;
+        }
+        let logprobs = || self.searches().flat_map(|turn| &turn.logprobs);
+        Some((logprobs().copied().map(f64::from).sum(), logprobs().count()))
     }
 
     /// The model's turns before its answer.
-    fn sampled_searches(&self) -> impl Iterator<Item = &Segment> {
+    fn searches(&self) -> impl Iterator<Item = &Segment> {
         let select = self.steps.iter().filter_map(|step| step.select.as_ref()).flat_map(|select| &select.segments);
         let is_search = |segment: &&Segment| matches!(segment.kind, SegmentKind::Search | SegmentKind::Broken);
         self.segments.iter().chain(select).filter(is_search)

@@ -12,6 +12,19 @@ pub enum TrainsetError {
         /// Its number.
         sample_idx: u32,
     },
+    /// How probable the model's turns were is not known.
+    #[error(
+        "sample {sample_idx} of question {question_id:?} came without the log-probs that `{setting}` of the weights needs; sample \
+         locally or on a server that tells log-probs (at temperature 1 and top_p 1), or change that setting"
+    )]
+    NoLogprobs {
+        /// The question.
+        question_id: String,
+        /// Which of its samples.
+        sample_idx: u32,
+        /// What needs them.
+        setting: &'static str,
+    },
     /// The weight belongs to another trajectory.
     #[error("the weight of {weight} was given for the trajectory {trajectory}: are the files of the same iteration?")]
     WrongWeight {

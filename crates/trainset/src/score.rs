@@ -14,11 +14,15 @@ pub struct Scored {
     /// log p of each answer turn, summed over the answer's tokens and its end of turn, in nats; finite. In the order of
     /// [`answer_turns`]; empty when it failed.
     pub alias_logprobs: Vec<f32>,
-    /// log p(z | x) - log b(z | x) of the search turns: see [`Trajectory::log_importance_ratio`]. Finite.
-    pub log_importance_ratio: f64,
-    /// log p(z | x) of the search turns under the model, in nats, and the tokens that it sums over; finite.
-    pub path_logprob: f64,
-    /// Tokens of the search turns.
+    /// log p(z | x) - log b(z | x) of the search turns: see [`Trajectory::log_importance_ratio`]. Finite; absent where the generator
+    /// did not tell its log-probs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_importance_ratio: Option<f64>,
+    /// log p(z | x) of the search turns under the model, in nats: see [`Trajectory::path_logprob`]. Finite; absent where the
+    /// generator did not tell its log-probs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_logprob: Option<f64>,
+    /// Tokens that it sums over.
     pub n_path_tokens: usize,
     /// Tokens of the first answer turn; 0 when it failed.
     pub n_answer_tokens: usize,
@@ -101,9 +105,10 @@ pub fn score(trajectories: &[(&Trajectory, &[Vec<u32>])], scorer: &mut dyn Score
 
 fn scored(trajectory: &Trajectory, n_answer_tokens: usize, result: Result<Vec<f32>, ScoreFailure>) -> Scored {
     let ratio = trajectory.log_importance_ratio();
-    let (path_logprob, n_path_tokens) = trajectory.path_logprob();
+    let path = trajectory.path_logprob();
     let is_finite = |logprobs: &[f32]| {
-        ratio.is_finite() && path_logprob.is_finite() && logprobs.iter().all(|logprob| logprob.is_finite())
+        let of_path = [ratio, path.map(|(logprob, _)| logprob)];
+        of_path.into_iter().flatten().all(f64::is_finite) && logprobs.iter().all(|logprob| logprob.is_finite())
     };
     let (alias_logprobs, failure) = match result {
         Ok(logprobs) if is_finite(&logprobs) => (logprobs, None),
@@ -114,9 +119,9 @@ fn scored(trajectory: &Trajectory, n_answer_tokens: usize, result: Result<Vec<f3
         question_id: trajectory.question_id.clone(),
         sample_idx: trajectory.sample_idx,
         alias_logprobs,
-        log_importance_ratio: if ratio.is_finite() { ratio } else { 0.0 },
-        path_logprob: if path_logprob.is_finite() { path_logprob } else { 0.0 },
-        n_path_tokens,
+        log_importance_ratio: ratio.map(|ratio| if ratio.is_finite() { ratio } else { 0.0 }),
+        path_logprob: path.map(|(logprob, _)| if logprob.is_finite() { logprob } else { 0.0 }),
+        n_path_tokens: path.map_or(0, |(_, n_tokens)| n_tokens),
         n_answer_tokens: if failure.is_none() { n_answer_tokens } else { 0 },
         rewards: None,
         failure,

@@ -18,8 +18,8 @@ fn scored(question_id: &str, sample_idx: u32, alias_logprobs: &[f32]) -> Scored 
         question_id,
         sample_idx,
         alias_logprobs,
-        log_importance_ratio: 0.0,
-        path_logprob: 0.0,
+        log_importance_ratio: Some(0.0),
+        path_logprob: Some(0.0),
         n_path_tokens: 0,
         n_answer_tokens: 1,
         rewards: None,
@@ -79,7 +79,7 @@ fn weight(weight: f64) -> Weight {
         weight,
         answer_logprob: Some(-1.0),
         best_alias: Some(0),
-        log_importance_ratio: 0.0,
+        log_importance_ratio: Some(0.0),
     }
 }
 
@@ -297,7 +297,7 @@ fn defect_5_failures_of_any_kind_come_through_scoring() {
     let expect = [Some(&unlucky), Some(&no_context), Some(&not_finite), Some(&uneven), Some(&not_finite), None];
     assert_eq!(failures, expect);
     assert_eq!(found[5].alias_logprobs, [-2.0]);
-    assert_close(&[found[5].log_importance_ratio], &[-0.5]);
+    assert_close(&[found[5].log_importance_ratio.expect("all log-probs are there")], &[-0.5]);
     // What is written is read back.
     let text = serde_json::to_string(&found).expect("all numbers are finite");
     assert_eq!(serde_json::from_str::<Vec<Scored>>(&text).expect("it was just written"), found);
@@ -312,7 +312,7 @@ fn an_answer_as_unlikely_as_1e_300_is_still_weighed() {
 fn sampling_from_another_distribution_is_corrected() {
     // Drawn at temperature 0.5: b(z) = p(z)^2 / Z, so p/b = Z / p(z).
     let mut samples = [scored("q", 0, &[-1.0]), scored("q", 1, &[-1.0])];
-    samples[0].log_importance_ratio = 2.0;
+    samples[0].log_importance_ratio = Some(2.0);
     let weights = |config: &WeightsConfig| -> Vec<f64> {
         weigh(&samples, config).expect("distinct samples").weights.iter().map(|weight| weight.weight).collect()
     };
@@ -322,6 +322,25 @@ fn sampling_from_another_distribution_is_corrected() {
     let e = 1.0f64.exp();
     assert_close(&weights(&WeightsConfig { max_log_ratio: Some(1.0), ..config }), &[e / (e + 1.0), 1.0 / (e + 1.0)]);
     assert_close(&weights(&WeightsConfig::default()), &[0.5, 0.5]);
+}
+
+#[test]
+fn sampling_of_unknown_probability_is_weighed_but_never_corrected() {
+    let mut turn = model(SegmentKind::Search, &[3, END]);
+    turn.behaviour_logprobs.clear();
+    let untold = trajectory(vec![Segment::prompt(vec![1]), turn.clone(), model(SegmentKind::Answer, &[5, END])]);
+    assert_eq!((untold.log_importance_ratio(), untold.path_logprob()), (None, Some((-2.0, 2))));
+    // A gold turn was not sampled: there is nothing to correct.
+    let gold = Segment { finish: None, logprobs: Vec::new(), ..turn };
+    assert_eq!(trajectory(vec![Segment::prompt(vec![1]), gold]).log_importance_ratio(), Some(0.0));
+
+    let mut samples = [scored("q", 0, &[-1.0]), scored("q", 1, &[-1.0])];
+    samples[1].log_importance_ratio = None;
+    assert_close(&[weigh(&samples, &WeightsConfig::default()).expect("uncorrected").weights[1].weight], &[0.5]);
+    let config = WeightsConfig { correct_sampling: true, ..WeightsConfig::default() };
+    let error = weigh(&samples, &config).expect_err("nothing to correct by");
+    let setting = "correct_sampling";
+    assert_eq!(error, TrainsetError::NoLogprobs { question_id: "q".to_owned(), sample_idx: 1, setting });
 }
 
 #[test]

@@ -102,8 +102,9 @@ pub struct Weight {
     pub answer_logprob: Option<f64>,
     /// The most probable answer, a position in [`crate::answer_turns`]; ties go to the first.
     pub best_alias: Option<usize>,
-    /// log p(z | x) - log b(z | x).
-    pub log_importance_ratio: f64,
+    /// log p(z | x) - log b(z | x); absent where the generator did not tell its log-probs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_importance_ratio: Option<f64>,
 }
 
 /// The weights of an iteration and what they tell about it.
@@ -190,6 +191,7 @@ impl Default for WeightsConfig {
 /// normalized among them and nothing else (but for [`WeightKind::Reference`]).
 pub fn weigh(scored: &[Scored], config: &WeightsConfig) -> Result<Weighed, TrainsetError> {
     check(config)?;
+    check_logprobs(scored, config)?;
     let mut weights: Vec<Weight> = scored.iter().map(unweighed).collect();
     let rewards = rewards(scored, config)?;
     let reference = match config.kind {
@@ -260,6 +262,22 @@ fn check(config: &WeightsConfig) -> Result<(), TrainsetError> {
     }
 }
 
+/// Errors where a setting needs log-probs of turns whose generator did not tell them.
+fn check_logprobs(scored: &[Scored], config: &WeightsConfig) -> Result<(), TrainsetError> {
+    let (setting, needed): (_, fn(&Scored) -> Option<f64>) = match config.kind {
+        WeightKind::Reference => ("kind = \"reference\"", |scored| scored.path_logprob),
+        _ if config.correct_sampling => ("correct_sampling", |scored| scored.log_importance_ratio),
+        _ => return Ok(()),
+    };
+    let is_untold = |scored: &&Scored| scored.failure.is_none() && needed(scored).is_none();
+    match scored.iter().find(is_untold) {
+        Some(Scored { question_id, sample_idx, .. }) => {
+            Err(TrainsetError::NoLogprobs { question_id: question_id.clone(), sample_idx: *sample_idx, setting })
+        }
+        None => Ok(()),
+    }
+}
+
 /// The reward of each trajectory, 0 where it failed; none where no setting looks at rewards.
 fn rewards(scored: &[Scored], config: &WeightsConfig) -> Result<Vec<f64>, TrainsetError> {
     let by_reward = matches!(config.kind, WeightKind::Reward | WeightKind::Rejection);
@@ -280,7 +298,7 @@ fn reference_weights(scored: &[Scored], batch: usize) -> Vec<f64> {
         None => 0.0,
         Some(answer) => {
             let n_tokens = scored.n_path_tokens + scored.n_answer_tokens;
-            -(scored.path_logprob + f64::from(*answer)) / n_tokens.max(1) as f64
+            -(scored.path_logprob.unwrap_or(0.0) + f64::from(*answer)) / n_tokens.max(1) as f64
         }
     };
     let losses: Vec<f64> = scored.iter().map(cross_entropy).collect();
@@ -346,7 +364,7 @@ fn question_diagnostics(samples: &[&Weight]) -> QuestionDiagnostics {
 /// The weights of one question's M samples, with their rewards where `config` looks at them. Sets the exponent that tempering took.
 fn question_weights(samples: &[&Weight], rewards: &[f64], config: &WeightsConfig, temper: &mut f64) -> Vec<f64> {
     let posterior = |sample: &&Weight| {
-        let ratio = if config.correct_sampling { sample.log_importance_ratio } else { 0.0 };
+        let ratio = if config.correct_sampling { sample.log_importance_ratio.unwrap_or(0.0) } else { 0.0 };
         let ratio = config.max_log_ratio.map_or(ratio, |max| ratio.min(max));
         sample.answer_logprob.map_or(f64::NEG_INFINITY, |logprob| logprob + ratio)
     };

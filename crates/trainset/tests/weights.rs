@@ -9,8 +9,8 @@ fn sample(question_id: &str, sample_idx: u32, logprob: f64, reward: f64) -> Scor
         question_id: question_id.to_owned(),
         sample_idx,
         alias_logprobs: vec![logprob as f32],
-        log_importance_ratio: 0.0,
-        path_logprob: 0.0,
+        log_importance_ratio: Some(0.0),
+        path_logprob: Some(0.0),
         n_path_tokens: 0,
         n_answer_tokens: 1,
         rewards: Some(Rewards { exact_match: reward.floor(), f1: reward, accuracy: reward.ceil() }),
@@ -66,7 +66,8 @@ fn equally_good_best_trajectories_leave_it_to_the_first_and_failed_ones_to_none(
 /// The published trainer: `probs` is the mean cross-entropy, divided by its sum over the micro-batch.
 #[test]
 fn defect_1_the_references_weights_grow_with_the_loss_over_unrelated_trajectories() {
-    let with_path = |scored: Scored, path_logprob: f64| Scored { path_logprob, n_path_tokens: 3, ..scored };
+    let with_path =
+        |scored: Scored, path_logprob: f64| Scored { path_logprob: Some(path_logprob), n_path_tokens: 3, ..scored };
     let samples = [
         with_path(sample("q", 0, -1.0, 0.0), -3.0),
         with_path(sample("q", 1, -3.0, 0.0), -9.0),
@@ -194,8 +195,8 @@ impl Model {
     /// Trajectory `z` of a question, drawn with probability b(z).
     fn scored(&self, question: usize, sample_idx: usize, z: usize, b: f64) -> Scored {
         Scored {
-            log_importance_ratio: (self.path[z] / b).ln(),
-            path_logprob: self.path[z].ln(),
+            log_importance_ratio: Some((self.path[z] / b).ln()),
+            path_logprob: Some(self.path[z].ln()),
             n_path_tokens: 1,
             ..sample(&question.to_string(), sample_idx as u32, ANSWER[z][GOLD[question]].ln(), 0.0)
         }
@@ -260,6 +261,7 @@ fn bias_and_variance(config: &WeightsConfig, m: u32, b: &[f64]) -> (f64, f64) {
 
 /// `cargo test -p exsearch-trainset --test weights -- --nocapture bias` prints the table.
 #[test]
+#[expect(clippy::print_stdout, reason = "the measured table is what the test is also for")]
 fn the_bias_and_the_variance_of_posterior_weights_fall_with_m_and_others_stay() {
     let own = Model::new().path;
     let posterior = WeightsConfig::default();

@@ -2,11 +2,12 @@
 use super::model::{ModelsDir, ensure_no_adapter};
 use crate::output::{Output, duration, printable, snippet};
 use crate::progress::{Progress, Unit};
+use crate::remote::{self, RemoteArgs};
 use crate::retriever;
 use anyhow::{Context, bail};
 use exsearch_agent::{Agent, AgentConfig, Event, EventKind, Job, Protocol, job_seed};
 use exsearch_run::{GeneratorConfig, Policy};
-use exsearch_schema::{Author, Boundary, Hit, Incident, Outcome, Question, Trajectory};
+use exsearch_schema::{Author, Boundary, ChatCodec, Generator, Hit, Incident, Outcome, Question, Trajectory};
 use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -54,6 +55,8 @@ pub(crate) struct Args {
     /// Print the trajectory as JSON instead of the steps
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    remote: RemoteArgs,
 }
 
 /// Characters of a passage that are shown.
@@ -70,13 +73,27 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
     let mut bar = output.progress("opening the model", Unit::Nothing, 0);
     let model = args.place.find(&args.model)?;
     ensure_no_adapter(&model)?;
-    let policy = Policy::open(&model, args.adapter.as_deref(), args.max_tokens)?;
-    let context = policy.decoder.max_positions();
-    if context < args.max_tokens {
-        bar.pause(|| output.note(format_args!("{} takes dialogues of {context} tokens at most", model.display())));
-        agent = self::agent(&args, context)?;
-    }
-    let engine = policy.engine(&GeneratorConfig::default());
+    let (policy, engine, mut local, remote, mut turns);
+    let (chat, generator): (&dyn ChatCodec, &mut dyn Generator) = match args.remote.config() {
+        None => {
+            policy = Policy::open(&model, args.adapter.as_deref(), args.max_tokens)?;
+            let context = policy.decoder.max_positions();
+            if context < args.max_tokens {
+                bar.pause(|| {
+                    output.note(format_args!("{} takes dialogues of {context} tokens at most", model.display()))
+                });
+                agent = self::agent(&args, context)?;
+            }
+            engine = policy.engine(&GeneratorConfig::default());
+            local = &engine;
+            (&policy.chat, &mut local)
+        }
+        Some(config) => {
+            remote = remote::open(&config, &model, args.max_tokens)?;
+            turns = remote.model.generator();
+            (&*remote.chat, &mut turns)
+        }
+    };
     bar.set_what("thinking");
 
     let question = Question { id: "question".to_owned(), text: args.question.clone() };
@@ -102,7 +119,7 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
         }
     };
     let job = Job { question, sample_idx: 0, seed };
-    let _ = agent.run(&[job], &policy.chat, &mut &engine, &*index, &mut on_event);
+    let _ = agent.run(&[job], chat, generator, &*index, &mut on_event);
     drop(bar);
     if let Some(error) = failure {
         return Err(error);

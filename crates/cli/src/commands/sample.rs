@@ -2,16 +2,19 @@
 use super::run_config;
 use crate::output::{Output, thousands};
 use crate::progress::Unit;
+use crate::remote::{self, RemoteArgs};
 use crate::retriever;
 use anyhow::Context;
 use exsearch_corpus::{BadLines, read_questions};
-use exsearch_run::{Policy, SampleTask};
+use exsearch_run::{LanguageModel, Policy, SampleProgress, SampleTask};
+use exsearch_schema::Scorer;
 use std::path::PathBuf;
 
 /// Sample trajectories for the questions of a file (the E-step)
 ///
 /// All trajectories are under way together, and what they share is computed once. Killed at any moment, the same command
-/// goes on. Every trajectory is written, the failed ones too. With --scores the gold answers are scored after each.
+/// goes on. Every trajectory is written, the failed ones too. With --scores the gold answers are scored after each. A server, by
+/// --server or the table `remote` of the configuration, writes and scores in place of the model's weights.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// A run configuration: model, index, agent and generator are taken from it
@@ -44,6 +47,8 @@ pub(crate) struct Args {
     /// Where the trajectories go
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    #[command(flatten)]
+    remote: RemoteArgs,
 }
 
 pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
@@ -53,8 +58,13 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
     questions.truncate(args.limit.unwrap_or(usize::MAX));
     anyhow::ensure!(!questions.is_empty(), "{} gives no questions", args.questions.display());
     let index = retriever::open(&config.data.index)?;
-    let policy = Policy::open(&config.model, args.adapter.as_deref(), config.max_tokens)?;
-    let what = (&config.model, &args.adapter, &config.data.index, &config.protocol, agent.config());
+    let remote = args.remote.config().or(config.remote);
+    anyhow::ensure!(
+        remote.is_none() || args.adapter.is_none(),
+        "a server cannot be given an adapter: serve the merged model (`exsearch model merge`) and leave --adapter out"
+    );
+    let served = remote.as_ref().map(|remote| (&remote.url, remote.protocol, &remote.model, &remote.extra));
+    let what = (&config.model, &args.adapter, &config.data.index, &config.protocol, agent.config(), &served);
     let task = SampleTask {
         agent: &agent,
         questions: &questions,
@@ -67,12 +77,25 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
     };
     let mut bar = output.progress("sampling", Unit::Items, questions.len() as u64 * u64::from(args.samples));
     let mut is_first = true;
-    let sampled = exsearch_run::sample(&task, &policy, &config.generator, &*index, &mut |progress| {
+    let mut on_progress = |progress: SampleProgress| {
         if std::mem::take(&mut is_first) && progress.n_done > 0 {
             bar.resume_at(progress.n_done as u64);
         }
         bar.set(progress.n_done as u64);
-    })?;
+    };
+    let sampled = match &remote {
+        None => {
+            let policy = Policy::open(&config.model, args.adapter.as_deref(), config.max_tokens)?;
+            exsearch_run::sample(&task, &policy, &config.generator, &*index, &mut on_progress)?
+        }
+        Some(remote) => {
+            let remote = remote::open(remote, &config.model, config.max_tokens)?;
+            let mut scorer = args.scores.is_some().then(|| remote.model.scorer()).transpose()?;
+            let scorer = scorer.as_mut().map(|scorer| scorer as &mut dyn Scorer);
+            let model = LanguageModel { chat: &*remote.chat, generator: &mut remote.model.generator(), scorer };
+            exsearch_run::sample_with(&task, model, &*index, &mut on_progress)?
+        }
+    };
     drop(bar);
     let n_trajectories = thousands(sampled.trajectories.len() as u64);
     output.line(format_args!("{}: {n_trajectories} trajectories", args.out.display()))

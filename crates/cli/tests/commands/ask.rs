@@ -36,7 +36,7 @@ fn a_folder_that_is_no_model_is_told_what_it_lacks() {
 }
 
 /// A model folder from a GGUF file, its context made long enough for a dialogue. Its weights are random.
-fn tiny_model(dir: &Path) -> PathBuf {
+pub(crate) fn tiny_model(dir: &Path) -> PathBuf {
     let model = dir.join("tiny");
     run("model import {} --out {}", &[&golden("tiny_llama.gguf"), &model]).ok();
     let path = model.join("config.json");

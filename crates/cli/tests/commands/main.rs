@@ -5,6 +5,7 @@ mod eval;
 mod index;
 mod kinds;
 mod model;
+mod remote;
 mod serve;
 mod usage;
 mod world;

@@ -1,6 +1,5 @@
 //! What each provider wants to be asked and how it answers, after its published documentation.
-use crate::Secret;
-use crate::http::{Client, HttpError, Request};
+use exsearch_http::{Client, HttpError, Request, Secret};
 use exsearch_schema::{Hit, PassageId};
 use serde::{Deserialize, Serialize};
 use serde_json::json;

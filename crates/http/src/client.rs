@@ -1,14 +1,16 @@
-//! Requests that are answered with JSON: timeouts, retries, a pool of connections, and limits on size and concurrency.
+//! Requests that are answered: timeouts, retries, a pool of connections, and limits on size and concurrency.
 //!
 //! Tried again is only what may help and does no harm: a connection that was not made or broke, 429 and 5xx. The waits double
 //! from [`HttpConfig::retry_wait_ms`], each cut by a random part of at most half, so that clients that failed together do
 //! not come back together. A server's `Retry-After` is waited for, unless it is longer than the longest wait.
-use crate::{Error, Secret};
+use crate::Secret;
+use crate::events::Events;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::io::ErrorKind;
+use std::io::{self, BufRead, BufReader, ErrorKind};
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -52,32 +54,62 @@ impl Default for HttpConfig {
     }
 }
 
+/// A setting or an address that no client can use.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}: {reason}")]
+pub struct BadSetting {
+    /// Which.
+    pub what: String,
+    /// What is wrong with it, and what to give instead.
+    pub reason: String,
+}
+
 /// Why a request has no answer.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum HttpError {
+pub enum HttpError {
     /// No attempt reached the server, or none came back in time.
-    Connection { n_attempts: u32, reason: String },
+    Connection {
+        /// How often it was sent.
+        n_attempts: u32,
+        /// Of the last attempt.
+        reason: String,
+    },
     /// The server refused.
-    Status { n_attempts: u32, status: u16, excerpt: String },
+    Status {
+        /// How often it was sent.
+        n_attempts: u32,
+        /// Of the last answer.
+        status: u16,
+        /// The start of the last answer.
+        excerpt: String,
+    },
     /// The answer is not what it should be.
-    Answer { reason: String },
+    Answer {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The caller wants no further request.
-    Budget { max_requests: u64 },
+    Budget {
+        /// How many it wanted.
+        max_requests: u64,
+    },
 }
 
 /// What is asked.
-pub(crate) struct Request<'a> {
-    pub(crate) url: &'a str,
+#[derive(Clone)]
+pub struct Request<'a> {
+    /// Where.
+    pub url: &'a str,
     /// Encoded into the address.
-    pub(crate) parameters: &'a [(&'a str, &'a str)],
+    pub parameters: &'a [(&'a str, &'a str)],
     /// Posted; without one the request is a GET.
-    pub(crate) body: Option<serde_json::Value>,
+    pub body: Option<serde_json::Value>,
     /// The header that carries the key, what stands before the key in it, and the key.
-    pub(crate) key: Option<(&'a str, &'a str, &'a Secret)>,
+    pub key: Option<(&'a str, &'a str, &'a Secret)>,
 }
 
 /// Sends requests. Any number of threads may use one; they share its connections.
-pub(crate) struct Client {
+pub struct Client {
     agent: Agent,
     config: HttpConfig,
     free_slots: Mutex<usize>,
@@ -98,17 +130,30 @@ enum Retry {
     After(Duration),
 }
 
+impl Failure {
+    /// One that trying again would not change.
+    fn final_one(error: HttpError) -> Self {
+        Self { error, retry: Retry::Never }
+    }
+}
+
+impl<'a> Request<'a> {
+    fn secret(&self) -> Option<&'a Secret> {
+        self.key.map(|(_, _, key)| key)
+    }
+}
+
 impl Client {
-    pub(crate) fn new(config: &HttpConfig) -> Result<Self, Error> {
-        let proxy =
-            config.proxy.as_deref().map(ureq::Proxy::new).transpose().map_err(|error| Error::InvalidConfig {
-                what: "http setting proxy".to_owned(),
-                reason: format!("{error}; give it as http://host:port"),
-            })?;
+    /// A client of any number of servers. Errors at settings with which nothing could be asked.
+    pub fn new(config: &HttpConfig) -> Result<Self, BadSetting> {
+        let proxy = config.proxy.as_deref().map(ureq::Proxy::new).transpose().map_err(|error| BadSetting {
+            what: "http setting proxy".to_owned(),
+            reason: format!("{error}; give it as http://host:port"),
+        })?;
         let settings = [("max_attempts", config.max_attempts as usize), ("max_concurrent", config.max_concurrent)];
         if let Some((name, _)) = settings.iter().find(|(_, value)| *value == 0) {
             let reason = "it must be at least 1".to_owned();
-            return Err(Error::InvalidConfig { what: format!("http setting {name}"), reason });
+            return Err(BadSetting { what: format!("http setting {name}"), reason });
         }
         let agent = Agent::config_builder()
             .proxy(proxy)
@@ -126,26 +171,39 @@ impl Client {
     }
 
     /// The answer to a request, as JSON. `before_attempt` is called before each time that it is sent and may refuse.
-    pub(crate) fn json<T: DeserializeOwned>(
+    pub fn json<T: DeserializeOwned>(
         &self,
         request: &Request<'_>,
         before_attempt: impl Fn() -> Result<(), HttpError>,
     ) -> Result<T, HttpError> {
+        self.retrying(|n_attempts| {
+            before_attempt().map_err(Failure::final_one)?;
+            let _slot = self.slot();
+            let body = self.body(request, n_attempts)?;
+            parse(&body, request.secret()).map_err(Failure::final_one)
+        })
+    }
+
+    /// The answer to a request as a stream of events (`text/event-stream`), each of which holds JSON. `start` makes what takes the
+    /// events, one for each attempt: it returns a result as soon as it has one, and the rest of the stream is given up. A stream
+    /// that ends before that is a broken connection.
+    pub fn events<T, Take>(&self, request: &Request<'_>, start: impl Fn() -> Take) -> Result<T, HttpError>
+    where
+        Take: FnMut(serde_json::Value) -> Result<ControlFlow<T>, HttpError>,
+    {
+        self.retrying(|n_attempts| {
+            let _slot = self.slot();
+            self.stream(request, n_attempts, start())
+        })
+    }
+
+    /// What `attempt`, which is told its number, returns when it does not fail, or not with a failure that may pass.
+    fn retrying<T>(&self, mut attempt: impl FnMut(u32) -> Result<T, Failure>) -> Result<T, HttpError> {
         let mut n_attempts = 0;
         loop {
-            before_attempt()?;
             n_attempts += 1;
-            let attempt = {
-                let _slot = self.slot();
-                self.attempt(request, n_attempts)
-            };
-            let Failure { error, retry } = match attempt {
-                Ok(body) => {
-                    return serde_json::from_slice(&body).map_err(|error| {
-                        let excerpt = excerpt(&body, request.key.map(|(_, _, key)| key));
-                        HttpError::Answer { reason: format!("it is not of the expected JSON ({error}): {excerpt}") }
-                    });
-                }
+            let Failure { error, retry } = match attempt(n_attempts) {
+                Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
             let max_wait = Duration::from_millis(self.config.max_retry_wait_ms);
@@ -160,31 +218,75 @@ impl Client {
         }
     }
 
-    fn attempt(&self, request: &Request<'_>, n_attempts: u32) -> Result<Vec<u8>, Failure> {
-        let key = request.key.map(|(_, _, key)| key);
-        let failed = |error| connection_failure(error, n_attempts, key);
+    fn body(&self, request: &Request<'_>, n_attempts: u32) -> Result<Vec<u8>, Failure> {
+        let mut response = self.ask(request, n_attempts)?;
+        let body = response.body_mut().with_config().limit(self.max_bytes()).read_to_vec();
+        body.map_err(|error| self.broken_body(error, n_attempts, request.secret()))
+    }
+
+    fn stream<T>(
+        &self,
+        request: &Request<'_>,
+        n_attempts: u32,
+        mut take: impl FnMut(serde_json::Value) -> Result<ControlFlow<T>, HttpError>,
+    ) -> Result<T, Failure> {
+        let mut response = self.ask(request, n_attempts)?;
+        let body = response.body_mut();
+        if body.mime_type() != Some("text/event-stream") {
+            let kind = body.mime_type().unwrap_or("nothing that it names").to_owned();
+            let reason = format!("it is {kind} instead of a stream of events; does the server stream?");
+            return Err(Failure::final_one(HttpError::Answer { reason }));
+        }
+        let mut lines = BufReader::new(body.with_config().limit(self.max_bytes()).reader());
+        let mut events = Events::default();
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let n_read = lines.read_until(b'\n', &mut line);
+            let n_read = n_read.map_err(|error| self.broken_body(error.into(), n_attempts, request.secret()))?;
+            if n_read == 0 {
+                let error = ureq::Error::Io(io::Error::new(ErrorKind::UnexpectedEof, "the stream ended in the middle"));
+                return Err(connection_failure(error, n_attempts, request.secret()));
+            }
+            let Some(data) = events.line(&line) else { continue };
+            let event = parse(&data, request.secret()).map_err(Failure::final_one)?;
+            if let ControlFlow::Break(answer) = take(event).map_err(Failure::final_one)? {
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// Sends a request and sees to it that the server does not refuse.
+    fn ask(&self, request: &Request<'_>, n_attempts: u32) -> Result<Response<Body>, Failure> {
+        let failed = |error| connection_failure(error, n_attempts, request.secret());
         let mut response = self.send(request).map_err(failed)?;
         let status = response.status().as_u16();
-        let limit = self.config.max_response_mb.saturating_mul(1_000_000);
-        let body = response.body_mut().with_config().limit(limit).read_to_vec();
-        if status != 200 {
-            let excerpt = excerpt(&body.unwrap_or_default(), key);
-            let error = HttpError::Status { n_attempts, status, excerpt };
-            let retry = match (status, retry_after(response.headers(), SystemTime::now())) {
-                (429 | 500..=599, Some(wait)) => Retry::After(wait),
-                (429 | 500..=599, None) => Retry::Later,
-                _ => Retry::Never,
-            };
-            return Err(Failure { error, retry });
+        if status == 200 {
+            return Ok(response);
         }
-        match body {
-            Ok(body) => Ok(body),
-            Err(ureq::Error::BodyExceedsLimit(_)) => {
+        let body = response.body_mut().with_config().limit(self.max_bytes()).read_to_vec();
+        let excerpt = excerpt(&body.unwrap_or_default(), request.secret());
+        let error = HttpError::Status { n_attempts, status, excerpt };
+        let retry = match (status, retry_after(response.headers(), SystemTime::now())) {
+            (429 | 500..=599, Some(wait)) => Retry::After(wait),
+            (429 | 500..=599, None) => Retry::Later,
+            _ => Retry::Never,
+        };
+        Err(Failure { error, retry })
+    }
+
+    fn broken_body(&self, error: ureq::Error, n_attempts: u32, key: Option<&Secret>) -> Failure {
+        match error {
+            ureq::Error::BodyExceedsLimit(_) => {
                 let reason = format!("it is longer than {} MB", self.config.max_response_mb);
-                Err(Failure { error: HttpError::Answer { reason }, retry: Retry::Never })
+                Failure::final_one(HttpError::Answer { reason })
             }
-            Err(error) => Err(failed(error)),
+            error => connection_failure(error, n_attempts, key),
         }
+    }
+
+    fn max_bytes(&self) -> u64 {
+        self.config.max_response_mb.saturating_mul(1_000_000)
     }
 
     fn send(&self, request: &Request<'_>) -> Result<Response<Body>, ureq::Error> {
@@ -289,6 +391,12 @@ fn connection_failure(error: ureq::Error, n_attempts: u32, key: Option<&Secret>)
     Failure { error: HttpError::Connection { n_attempts, reason }, retry }
 }
 
+fn parse<T: DeserializeOwned>(body: &[u8], key: Option<&Secret>) -> Result<T, HttpError> {
+    serde_json::from_slice(body).map_err(|error| HttpError::Answer {
+        reason: format!("it is not of the expected JSON ({error}): {}", excerpt(body, key)),
+    })
+}
+
 /// The start of an answer, for a message.
 fn excerpt(body: &[u8], key: Option<&Secret>) -> String {
     let text = String::from_utf8_lossy(body);
@@ -327,26 +435,23 @@ fn http_date(text: &str) -> Option<SystemTime> {
 }
 
 /// Errors when an address is not one of a web server.
-pub(crate) fn check_url(url: &str) -> Result<(), Error> {
-    let refuse = |reason: String| Err(Error::InvalidConfig { what: format!("address {url:?}"), reason });
+pub fn check_url(url: &str) -> Result<(), BadSetting> {
+    let refuse = |reason: String| Err(BadSetting { what: format!("address {url:?}"), reason });
     match url.parse::<ureq::http::Uri>() {
         Err(error) => refuse(error.to_string()),
         Ok(uri) if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() => {
             refuse("it must be http://host... or https://host...".to_owned())
         }
-        Ok(uri) if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) => {
-            Err(Error::InvalidConfig {
-                what: "address".to_owned(),
-                reason: "it holds a name or password, which errors would show; give keys by key_env or key_file"
-                    .to_owned(),
-            })
-        }
+        Ok(uri) if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) => Err(BadSetting {
+            what: "address".to_owned(),
+            reason: "it holds a name or password, which errors would show; give keys by key_env or key_file".to_owned(),
+        }),
         Ok(_) => Ok(()),
     }
 }
 
 /// `job(0)` to `job(n - 1)` on at most `n_threads` threads, which are made for them since they mostly wait.
-pub(crate) fn in_parallel<T: Send>(n: usize, n_threads: usize, job: impl Fn(usize) -> T + Sync) -> Vec<T> {
+pub fn in_parallel<T: Send>(n: usize, n_threads: usize, job: impl Fn(usize) -> T + Sync) -> Vec<T> {
     if n <= 1 || n_threads <= 1 {
         return (0..n).map(job).collect();
     }
@@ -409,7 +514,7 @@ mod tests {
         let error = check_url("http://name:pass@host/").expect_err("a password");
         assert!(!error.to_string().contains("pass@"), "{error}");
         for url in ["", "localhost:8893", "ftp://host/", "http://", "http:// x"] {
-            assert!(matches!(check_url(url), Err(Error::InvalidConfig { .. })), "{url}");
+            assert!(check_url(url).is_err(), "{url}");
         }
     }
 }

@@ -1,0 +1,82 @@
+//! `exsearch ask` and `sample` with a server in place of the model's weights.
+use crate::ask::tiny_model;
+use crate::common::{SMALL, folder, run};
+use exsearch_schema::{Outcome, Trajectory};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+
+/// A chat server that ends the search at once and answers with a name.
+fn chat_server() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut reader = BufReader::new(stream);
+            let (mut length, mut line) = (0, String::new());
+            while reader.read_line(&mut line).is_ok_and(|n_bytes| n_bytes > 2) {
+                if let Some(value) = line.to_lowercase().strip_prefix("content-length: ") {
+                    length = value.trim().parse().expect("a number");
+                }
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).expect("a body");
+            let text = if String::from_utf8_lossy(&body).contains("Search is over") { "Betty Hunt" } else { "<final>" };
+            let events = format!(
+                "data: {{\"choices\": [{{\"delta\": {{\"content\": \"{text}\"}}, \"finish_reason\": \"stop\"}}]}}\n\n"
+            );
+            let (kind, body) = if length == 0 { ("application/json", "{}") } else { ("text/event-stream", &*events) };
+            let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: {kind}\r\n\r\n");
+            let _ = reader.get_mut().write_all(&[head.as_bytes(), body.as_bytes()].concat());
+        }
+    });
+    url
+}
+
+#[test]
+fn a_chat_server_answers_in_place_of_the_weights() {
+    let (folder, url) = (folder(), chat_server());
+    let model = tiny_model(folder.path());
+    // Of the model folder only the tokenizer is read.
+    std::fs::remove_file(model.join("model.safetensors")).expect("removed");
+    let line = format!("ask who? --json --model {{}} --index {{}} --server {url} --protocol chat");
+    let printed = run(&line, &[&model, &SMALL.index()]).ok();
+    let trajectory: Trajectory = serde_json::from_str(&printed).expect("a trajectory");
+    assert_eq!((trajectory.prediction.as_deref(), trajectory.outcome), (Some("Betty Hunt"), Outcome::Answered));
+    assert!(trajectory.segments.iter().all(|segment| segment.logprobs.is_empty()));
+
+    let config = folder.path().join("run.toml");
+    let (index, questions) = (SMALL.index(), SMALL.world().join("dev.jsonl"));
+    let text = format!(
+        "model = {model:?}\nremote = {{ url = \"{url}\", protocol = \"chat\" }}\n[data]\nindex = {index:?}\ntrain = \"none\"\ndev = \"none\"\n"
+    );
+    std::fs::write(&config, text).expect("written");
+    let out = folder.path().join("trajectories.jsonl");
+    let paths: [&Path; 3] = [&config, &questions, &out];
+    run("sample --config {} --questions {} --limit 3 --samples 2 --out {}", &paths).ok();
+    let lines = std::fs::read_to_string(&out).expect("written");
+    assert_eq!(lines.lines().filter(|line| line.contains("Betty Hunt")).count(), 6);
+
+    // What such a server cannot do is told before anything is asked.
+    let scores = folder.path().join("scores.jsonl");
+    let paths: [&Path; 4] = [&config, &questions, &folder.path().join("other.jsonl"), &scores];
+    run("sample --config {} --questions {} --out {} --scores {}", &paths).failed(&["protocol `chat`", "`vllm`"]);
+    run("run {} --out {}", &[&config, &folder.path().join("run")]).failed(&["cannot be trained", &url]);
+}
+
+#[test]
+fn servers_that_cannot_be_used_are_told_at_once() {
+    let folder = folder();
+    let model = tiny_model(folder.path());
+    let ask = |options: &str| run(&format!("ask who? --model {{}} --index {{}} {options}"), &[&model, &SMALL.index()]);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    drop(listener);
+    ask(&format!("--server {url} --protocol llama-cpp")).failed(&[&url, "after 4 attempts"]);
+    ask("--server nowhere --protocol vllm").failed(&["nowhere", "http://"]);
+    ask(&format!("--server {url} --protocol vllm --key-env NO_SUCH_KEY")).failed(&["NO_SUCH_KEY", "not set"]);
+    for options in ["--protocol vllm", "--server http://x", "--server http://x --protocol grpc"] {
+        assert_eq!(ask(options).code, Some(2), "{options}");
+    }
+}
