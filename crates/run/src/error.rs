@@ -62,6 +62,17 @@ pub enum RunError {
         /// What differs.
         reason: String,
     },
+    /// The generator fails whatever it is asked.
+    #[error(
+        "{n_failed} trajectories one after another had no turn: {reason}; what was done before is kept, and the same command goes on \
+         with it"
+    )]
+    Generator {
+        /// How many.
+        n_failed: usize,
+        /// The last one's failure.
+        reason: String,
+    },
     /// The model is behind a server.
     #[error(
         "a run trains its model, and the one behind {url} cannot be trained from here; take `remote` out of the configuration, or use \

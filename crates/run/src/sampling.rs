@@ -5,7 +5,9 @@ use crate::workbench::{GeneratorConfig, Policy};
 use exsearch_agent::{Agent, EventKind, Job, job_seed};
 use exsearch_evaluation::counted_prediction;
 use exsearch_evaluation::metrics::NormalizedAnswers;
-use exsearch_schema::{ChatCodec, Generator, QaRecord, Retriever, ScoreError, ScoreRequest, Trajectory};
+use exsearch_schema::{
+    Boundary, ChatCodec, Generator, Outcome, QaRecord, Retriever, ScoreError, ScoreRequest, Trajectory,
+};
 use exsearch_trainset::{Rewards, Scored, answer_turns, score};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -107,18 +109,28 @@ pub fn sample_with(
     on_progress(SampleProgress { n_done: done.len(), n_total });
 
     let mut scorer = Scorer::new(task, model.chat, model.scorer);
-    let mut failure = None;
     let mut new = Vec::with_capacity(jobs.len());
-    let _ = task.agent.run(&jobs, model.chat, model.generator, retriever, &mut |event| {
-        let EventKind::Done(trajectory) = event.kind else { return ControlFlow::Continue(()) };
-        let mut trajectory = *trajectory;
-        trajectory.secs = 0.0;
-        let kept = journal.push(&trajectory).and_then(|()| match &mut score_journal {
-            Some((journal, scores)) => scorer.take(&trajectory, journal, scores),
-            None => Ok(()),
-        });
+    let mut keep = |trajectory: Trajectory| -> Result<(), RunError> {
+        journal.push(&trajectory)?;
+        if let Some((journal, scores)) = &mut score_journal {
+            scorer.take(&trajectory, journal, scores)?;
+        }
         new.push(trajectory);
         on_progress(SampleProgress { n_done: done.len() + new.len(), n_total });
+        Ok(())
+    };
+    // The last trajectories, as long as no turn could be had: whether it is they or the generator is not known yet.
+    let mut turnless: Vec<Trajectory> = Vec::new();
+    let mut failure = None;
+    let _ = task.agent.run(&jobs, model.chat, model.generator, retriever, &mut |event| {
+        let EventKind::Done(trajectory) = event.kind else { return ControlFlow::Continue(()) };
+        let failed = trajectory.outcome == Outcome::Failed(Boundary::Generator);
+        turnless.push(Trajectory { secs: 0.0, ..*trajectory });
+        let kept = match (failed, turnless.len()) {
+            (true, GENERATOR_IS_GONE) => Err(generator_is_gone(&turnless)),
+            (true, _) => Ok(()),
+            (false, _) => turnless.drain(..).try_for_each(&mut keep),
+        };
         match kept {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
@@ -130,6 +142,7 @@ pub fn sample_with(
     if let Some(error) = failure {
         return Err(error);
     }
+    turnless.into_iter().try_for_each(&mut keep)?;
     done.append(&mut new);
     let order: HashMap<&str, usize> =
         task.questions.iter().enumerate().map(|(idx, question)| (question.id.as_str(), idx)).collect();
@@ -154,6 +167,15 @@ pub fn sample_with(
     files::write_jsonl(task.trajectories, &done)?;
     journal.remove()?;
     Ok(Sampled { trajectories: done, scores })
+}
+
+/// So many trajectories that fail one after another by the generator are its own failure and no data: a server has gone.
+const GENERATOR_IS_GONE: usize = 8;
+
+fn generator_is_gone(failed: &[Trajectory]) -> RunError {
+    let incident = failed.last().and_then(|trajectory| trajectory.incidents.last());
+    let reason = incident.map_or_else(String::new, |incident| incident.detail.clone());
+    RunError::Generator { n_failed: failed.len(), reason }
 }
 
 fn read_back(task: &SampleTask<'_>) -> Result<Sampled, RunError> {

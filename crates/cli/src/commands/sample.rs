@@ -63,7 +63,8 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
         remote.is_none() || args.adapter.is_none(),
         "a server cannot be given an adapter: serve the merged model (`exsearch model merge`) and leave --adapter out"
     );
-    let served = remote.as_ref().map(|remote| (&remote.url, remote.protocol, &remote.model, &remote.extra));
+    // A server may come back at another address.
+    let served = remote.as_ref().map(|remote| (remote.protocol, &remote.model, &remote.extra));
     let what = (&config.model, &args.adapter, &config.data.index, &config.protocol, agent.config(), &served);
     let task = SampleTask {
         agent: &agent,

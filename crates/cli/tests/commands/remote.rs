@@ -6,12 +6,12 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
 
-/// A chat server that ends the search at once and answers with a name.
-fn chat_server() -> String {
+/// A chat server that ends the search at once and answers with a name, and from its `n_good`-th request on has no model.
+fn chat_server(n_good: usize) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     std::thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
+        for (n_before, stream) in listener.incoming().map_while(Result::ok).enumerate() {
             let mut reader = BufReader::new(stream);
             let (mut length, mut line) = (0, String::new());
             while reader.read_line(&mut line).is_ok_and(|n_bytes| n_bytes > 2) {
@@ -27,7 +27,8 @@ fn chat_server() -> String {
                 "data: {{\"choices\": [{{\"delta\": {{\"content\": \"{text}\"}}, \"finish_reason\": \"stop\"}}]}}\n\n"
             );
             let (kind, body) = if length == 0 { ("application/json", "{}") } else { ("text/event-stream", &*events) };
-            let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: {kind}\r\n\r\n");
+            let status = if n_before < n_good { "200 OK" } else { "400 No model" };
+            let head = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: {kind}\r\n\r\n");
             let _ = reader.get_mut().write_all(&[head.as_bytes(), body.as_bytes()].concat());
         }
     });
@@ -36,7 +37,7 @@ fn chat_server() -> String {
 
 #[test]
 fn a_chat_server_answers_in_place_of_the_weights() {
-    let (folder, url) = (folder(), chat_server());
+    let (folder, url) = (folder(), chat_server(usize::MAX));
     let model = tiny_model(folder.path());
     // Of the model folder only the tokenizer is read.
     std::fs::remove_file(model.join("model.safetensors")).expect("removed");
@@ -63,6 +64,31 @@ fn a_chat_server_answers_in_place_of_the_weights() {
     let paths: [&Path; 4] = [&config, &questions, &folder.path().join("other.jsonl"), &scores];
     run("sample --config {} --questions {} --out {} --scores {}", &paths).failed(&["protocol `chat`", "`vllm`"]);
     run("run {} --out {}", &[&config, &folder.path().join("run")]).failed(&["cannot be trained", &url]);
+}
+
+#[test]
+fn a_server_that_goes_leaves_what_was_done_before() {
+    let folder = folder();
+    let model = tiny_model(folder.path());
+    // One to look for it, and two turns for each of two trajectories.
+    let [going, staying] = [chat_server(5), chat_server(usize::MAX)];
+    let (index, questions) = (SMALL.index(), SMALL.world().join("dev.jsonl"));
+    let [config, out] = ["run.toml", "trajectories.jsonl"].map(|name| folder.path().join(name));
+    let text = format!(
+        "model = {model:?}\nagent = {{ max_concurrent = 1 }}\n[data]\nindex = {index:?}\ntrain = \"none\"\ndev = \"none\"\n"
+    );
+    std::fs::write(&config, text).expect("written");
+    let sample = |url: &str| {
+        let line = format!("sample --config {{}} --questions {{}} --out {{}} --server {url} --protocol chat");
+        run(&line, &[&config, &questions, &out])
+    };
+    sample(&going).failed(&["8 trajectories", "HTTP status 400", "the same command goes on"]);
+    let kept = std::fs::read_to_string(folder.path().join("trajectories.jsonl.partial")).expect("a journal");
+    assert_eq!(kept.lines().filter(|line| line.contains("Betty Hunt")).count(), 2);
+    assert!(!out.exists());
+    // It comes back at another address.
+    sample(&staying).ok();
+    assert_eq!(std::fs::read_to_string(&out).expect("written").lines().count(), 10);
 }
 
 #[test]
