@@ -13,7 +13,7 @@
 # large-search large-curve large-add-ours large-add-peer. Each needs those before it.
 # MODEL is an HF folder, PYTHON an interpreter with torch, transformers and peft (default python3), CONFIG a run
 # configuration, ADAPTER a LoRA checkpoint or `none`, QUESTIONS a file of questions. From the environment: THREADS (default:
-# all), STEPS, LENGTH, SIZES and TORCH_FLAGS of training; BATCHES, PROMPT and NEW of generation; N_QUESTIONS, N_SAMPLES and
+# all), STEPS, ROUNDS, LENGTH, SIZES ("METHOD BATCH [LENGTH [checkpointed]],...") and TORCH_FLAGS of training; BATCHES, PROMPT and NEW of generation; N_QUESTIONS, N_SAMPLES and
 # PEER_LIMIT of trajectories; LARGE, PARTS, N_QUESTIONS and N_LARGE_QUESTIONS of late.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -39,23 +39,24 @@ peer() { "$python" "$@" 2>"$work/peer.log" || { cat "$work/peer.log" >&2; return
 kernels() { build kernels; "$binary"; }
 
 training() {
-    local model=$1 python=${2:-python3} steps=${STEPS:-5} length=${LENGTH:-512}
+    local model=$1 python=${2:-python3} steps=${STEPS:-5} rounds=${ROUNDS:-2}
     local flags=(--threads "$threads" --start-adapter "$work/adapter")
     read -ra more <<<"${TORCH_FLAGS:-}"
     build training
     "$binary" "$model" start-adapter "$work/adapter"
-    local method batch round
+    local method batch length kind round
     IFS=, read -ra sizes <<<"${SIZES:-lora 1,lora 4,full 1,full 4}"
     for size in "${sizes[@]}"; do
-        read -r method batch <<<"$size"
-        for round in 1 2; do
-            say "$method ${batch}x$length, round $round of 2"
-            "$binary" "$model" "$method" "$batch" "$length" "$steps" >>"$work/lines"
+        read -r method batch length kind <<<"$size"
+        length=${length:-${LENGTH:-512}}
+        for ((round = 1; round <= rounds; round++)); do
+            say "$size, round $round of $rounds"
+            "$binary" "$model" "$method" "$batch" "$length" "$steps" ${kind:+"$kind"} >>"$work/lines"
             peer "$root/benches/training/torch_step.py" "$model" "$method" "$batch" "$length" "$steps" \
-                "${flags[@]}" ${more[@]+"${more[@]}"} >>"$work/lines"
+                "${flags[@]}" ${kind:+--checkpointing} ${more[@]+"${more[@]}"} >>"$work/lines"
         done
     done
-    echo "$threads threads, $steps steps twice after one that is not counted"
+    echo "$threads threads, $steps steps after one that is not counted, in $rounds rounds"
     "$python" "$root/benches/training/table.py" "$work/lines"
 }
 

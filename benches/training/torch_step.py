@@ -2,11 +2,12 @@
 src/main.rs, with the same ids, settings and output (one JSON line).
 
     python torch_step.py MODEL (lora|full) BATCH LENGTH STEPS --threads N [--start-adapter DIR] [--fused] [--accumulate]
+        [--checkpointing]
 
-f32, sdpa attention, no gradient checkpointing, AdamW with torch's defaults for CPU. --start-adapter is what
+f32, sdpa attention, no gradient checkpointing unless asked for, AdamW with torch's defaults for CPU. --start-adapter is what
 `exsearch-bench-training MODEL start-adapter DIR` wrote; without it LoRA starts from peft's own draw and only the first loss
 can be compared. --fused takes torch's fused AdamW. --accumulate computes one sequence at a time and adds the gradients, as
-ours does: less memory, the same loss.
+ours does: less memory, the same loss. --checkpointing keeps each layer's input alone and computes the layer again.
 """
 import argparse
 import json
@@ -28,6 +29,8 @@ def main():
     rows = ids(args.batch, args.length, model.config.vocab_size)
     if args.method == "lora":
         model = with_adapter(model, args.start_adapter)
+    if args.checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
     model.train()
     parameters = [it for it in model.parameters() if it.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, fused=args.fused)
@@ -38,7 +41,7 @@ def main():
         step_secs.append(time.perf_counter() - start)
     # The first step allocates the gradients and moments and is not counted.
     print(json.dumps({
-        "side": "torch", "config": f"{args.method} {args.batch}x{args.length}", "losses": losses[:2],
+        "side": "torch", "config": f"{args.method} {args.batch}x{args.length}{' checkpointed' if args.checkpointing else ''}", "losses": losses,
         "step_secs": step_secs[1:], "peak_bytes": memory_bytes("VmHWM"), "library_bytes": library_bytes,
     }))
 
@@ -95,6 +98,7 @@ def arguments():
     parser.add_argument("--start-adapter")
     parser.add_argument("--fused", action="store_true")
     parser.add_argument("--accumulate", action="store_true")
+    parser.add_argument("--checkpointing", action="store_true")
     return parser.parse_args()
 
 

@@ -1,13 +1,13 @@
 //! Seconds an optimizer step and peak memory of our trainer, for one method and size a process: the side of
 //! `torch_step.py` that is ours, with the same ids, settings and output.
 //!
-//!     exsearch-bench-training MODEL (lora|full) BATCH LENGTH STEPS    one JSON line
-//!     exsearch-bench-training MODEL start-adapter DIR                 the adapter that LoRA starts from, for torch too
+//!     exsearch-bench-training MODEL (lora|full) BATCH LENGTH STEPS [checkpointed]    one JSON line
+//!     exsearch-bench-training MODEL start-adapter DIR    the adapter that LoRA starts from, for torch too
 //!
-//! A step is all that the trainer does between two reports: forward, backward, norm, clipping, AdamW and, in full training,
-//! packing the new weights again. The first one allocates and is not counted.
+//! A step is all that the trainer does between two reports: forward, backward, norm, clipping and AdamW. The first one
+//! allocates and is not counted.
 use exsearch_model::checkpoint::{load_decoder, save_adapter};
-use exsearch_model::decoder::{BackwardWeights, Decoder};
+use exsearch_model::decoder::Decoder;
 use exsearch_schema::Example;
 use exsearch_trainer::{Method, Schedule, StepReport, Student, TrainConfig, train};
 use serde_json::json;
@@ -15,7 +15,7 @@ use std::error::Error;
 use std::path::Path;
 use std::time::Instant;
 
-const USAGE: &str = "usage: MODEL (lora|full) BATCH LENGTH STEPS, or MODEL start-adapter DIR";
+const USAGE: &str = "usage: MODEL (lora|full) BATCH LENGTH STEPS [checkpointed], or MODEL start-adapter DIR";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -24,19 +24,25 @@ fn main() -> Result<(), Box<dyn Error>> {
             let decoder = load_decoder(Path::new(model), 1)?;
             save_adapter(&settings(Method::Lora, 1, 1).new_adapter(&decoder), Path::new(model), Path::new(dir))?;
         }
-        [model, method @ ("lora" | "full"), batch, length, steps] => {
+        [model, method @ ("lora" | "full"), batch, length, steps, ref kind @ ..] if kind.len() <= 1 => {
             let method = if method == "lora" { Method::Lora } else { Method::Full };
-            measure(Path::new(model), method, batch.parse()?, length.parse()?, steps.parse()?)?;
+            let mut settings = settings(method, batch.parse()?, steps.parse::<usize>()? + 1);
+            settings.activation_mb = match kind {
+                ["checkpointed"] => 0,
+                [] => usize::MAX >> 20,
+                _ => return Err(USAGE.into()),
+            };
+            measure(Path::new(model), &settings, length.parse()?)?;
         }
         _ => return Err(USAGE.into()),
     }
     Ok(())
 }
 
-fn measure(model: &Path, method: Method, batch: usize, length: usize, steps: usize) -> Result<(), Box<dyn Error>> {
+fn measure(model: &Path, settings: &TrainConfig, length: usize) -> Result<(), Box<dyn Error>> {
     let mut decoder = load_decoder(model, length + 1)?;
+    let (method, batch) = (settings.method, settings.batch_size);
     let examples = examples(batch, length, decoder.config().vocab_size);
-    let settings = settings(method, batch, steps + 1);
     let (mut losses, mut step_secs) = (Vec::new(), Vec::new());
     let mut last = Instant::now();
     let mut on_step = |step: &StepReport| {
@@ -45,12 +51,13 @@ fn measure(model: &Path, method: Method, batch: usize, length: usize, steps: usi
         last = Instant::now();
     };
     match method {
-        Method::Lora => train_lora(&decoder, &examples, &settings, &mut on_step)?,
-        Method::Full => train(Student::Full(&mut decoder), &examples, &settings, &mut on_step)?,
+        Method::Lora => train_lora(&decoder, &examples, settings, &mut on_step)?,
+        Method::Full => train(Student::Full(&mut decoder), &examples, settings, &mut on_step)?,
     }
-    let config = format!("{} {batch}x{length}", if method == Method::Lora { "lora" } else { "full" });
+    let kind = if settings.activation_mb == 0 { " checkpointed" } else { "" };
+    let config = format!("{} {batch}x{length}{kind}", if method == Method::Lora { "lora" } else { "full" });
     let line = json!({
-        "side": "ours", "config": config, "losses": losses[..2.min(losses.len())], "step_secs": step_secs[1..],
+        "side": "ours", "config": config, "losses": losses, "step_secs": step_secs[1..],
         "peak_bytes": peak_bytes()?,
     });
     println!("{line}");
@@ -63,9 +70,8 @@ fn train_lora(
     settings: &TrainConfig,
     on_step: &mut dyn FnMut(&StepReport),
 ) -> Result<(), Box<dyn Error>> {
-    let backward = BackwardWeights::new(decoder.parameters());
     let mut adapter = settings.new_adapter(decoder);
-    let student = Student::Adapter { decoder, backward: &backward, adapter: &mut adapter };
+    let student = Student::Adapter { decoder, adapter: &mut adapter };
     Ok(train(student, examples, settings, on_step)?)
 }
 

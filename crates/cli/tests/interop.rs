@@ -1,7 +1,7 @@
 //! What we train and write is loaded by transformers and PEFT and computes the same logits there. Needs Python, so it runs by
 //! `runs/interop.sh` only; `interop.py` beside this file is the other side.
 use exsearch_model::checkpoint::{load_decoder, merge, save_adapter, save_decoder};
-use exsearch_model::decoder::{Adapter, BackwardWeights, Chunk, Decoder, KvCache, Workspace};
+use exsearch_model::decoder::{Adapter, Chunk, Decoder, KvCache, Workspace};
 use exsearch_model::weights::WeightDtype;
 use exsearch_schema::Example;
 use exsearch_trainer::{Method, Student, TrainConfig, train};
@@ -47,8 +47,7 @@ fn write_all(name: &str, folder: &Path) -> Vec<Written> {
     let settings = |method| TrainConfig { method, epochs: 2, learning_rate: 1e-2, ..TrainConfig::default() };
 
     let mut adapter = settings(Method::Lora).new_adapter(&decoder);
-    let backward = BackwardWeights::new(decoder.parameters());
-    let student = Student::Adapter { decoder: &decoder, backward: &backward, adapter: &mut adapter };
+    let student = Student::Adapter { decoder: &decoder, adapter: &mut adapter };
     train(student, &[example()], &settings(Method::Lora), &mut |_| ()).expect("two steps");
     save_adapter(&adapter, &base, &folder.join("adapter")).expect("written");
     let with_adapter = logits(&decoder, Some(&adapter));

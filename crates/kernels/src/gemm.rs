@@ -1,4 +1,8 @@
 //! Matrix products: `C[m, n] (+)= A[m, k] · B[k, n]`, cut into tiles and spread over threads.
+mod backward;
+
+pub use backward::{matmul_packed, matmul_transposed};
+
 use crate::isa::{Isa, isa};
 use crate::panels::{LANES, Panels};
 use crate::tile::{self, ROWS, Tile};
@@ -50,6 +54,11 @@ impl<'a> MatRef<'a> {
     pub fn strided(values: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
         assert!(rows == 0 || (rows - 1) * row_stride + columns <= values.len(), "the matrix lies within its values");
         Self { values, rows, columns, row_stride, column_stride: 1 }
+    }
+
+    /// How many rows it has.
+    pub fn n_rows(&self) -> usize {
+        self.rows
     }
 
     /// Some of its rows, one behind the other.
@@ -120,24 +129,6 @@ pub fn matmul(a: MatRef<'_>, b: Operand<'_>, c: MatMut<'_>, accumulate: bool) {
 /// [`matmul`] on the calling thread alone, for callers that are parallel already.
 pub fn matmul_serial(a: MatRef<'_>, b: Operand<'_>, c: MatMut<'_>, accumulate: bool) {
     product(isa(), a, b, c, accumulate, false);
-}
-
-/// `c = a · b`, or `c += a · b` with `accumulate`, where C is kept packed, on all threads of the current rayon pool.
-/// `b` is row-major: this is how the gradient of a packed weight is made, `d_w[in, out] = xᵀ[in, t] · d_y[t, out]`.
-pub fn matmul_packed(a: MatRef<'_>, b: MatRef<'_>, c: &mut Panels, accumulate: bool) {
-    let (k, n) = (c.k(), c.n());
-    assert_eq!((a.rows, b.columns), (k, n), "the product's shape is C's");
-    let one_panel = |(panel_idx, panel): (usize, &mut [f32]), parallel: bool| {
-        let first = panel_idx * LANES;
-        let columns = LANES.min(n - first);
-        let b = MatRef { values: &b.values[first.min(b.values.len())..], columns, ..b };
-        product(isa(), a, Operand::Rows(b), MatMut::strided(panel, k, columns, LANES), accumulate, parallel);
-    };
-    if n.div_ceil(LANES) < 2 * rayon::current_num_threads() {
-        c.values_mut().chunks_exact_mut(k.max(1) * LANES).enumerate().for_each(|panel| one_panel(panel, true));
-    } else {
-        c.values_mut().par_chunks_exact_mut(k.max(1) * LANES).enumerate().for_each(|panel| one_panel(panel, false));
-    }
 }
 
 /// Products below this many multiply-adds (about 20 us on a core) are not worth waking another thread for.

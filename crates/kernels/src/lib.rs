@@ -13,6 +13,7 @@ mod gemm;
 mod isa;
 mod mapped;
 mod max_sim;
+mod optimizer;
 mod panels;
 mod random;
 mod residuals;
@@ -22,15 +23,16 @@ mod testing;
 mod tile;
 
 pub use bytes::{ByteQuery, ByteRows, ByteTable};
-pub use gemm::{MatMut, MatRef, Operand, matmul, matmul_packed, matmul_serial};
+pub use gemm::{MatMut, MatRef, Operand, matmul, matmul_packed, matmul_serial, matmul_transposed};
 pub use isa::{Isa, isa};
 pub use mapped::MappedFile;
 pub use max_sim::{dot_rows, max_sim};
+pub use optimizer::{Adamw, squared_norm};
 pub use panels::{LANES, Panels};
 pub use random::SplitMix64;
 pub use residuals::ResidualTable;
 pub use rows::{
-    Adamw, adamw, add, dot, exp_in_place, geglu, geglu_backward, gelu, gelu_tanh, layer_norm, log_softmax_at, max,
-    rms_norm, rms_norm_backward, rope, scale, softmax, softmax_cross_entropy_backward, sum_of_squares, swiglu,
-    swiglu_backward,
+    add, dot, exp_in_place, geglu, geglu_backward, gelu, gelu_tanh, layer_norm, log_softmax_at, max, rms_norm,
+    rms_norm_backward, rms_norm_weight_backward, rope, scale, softmax, softmax_backward,
+    softmax_cross_entropy_backward, sum_of_squares, swiglu, swiglu_backward,
 };

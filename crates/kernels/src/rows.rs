@@ -3,12 +3,13 @@
 //! Each body is compiled once for every instruction set and chosen at run time; it keeps the order of its sums.
 //! Legend: d = row length. Gradients are named after what they are the gradient of.
 use crate::isa::{Isa, isa};
+use crate::optimizer::Adamw;
 
 /// Compiles a function's body for each instruction set behind one safe function.
 macro_rules! multiversion {
-    ($(#[$meta:meta])* pub fn $name:ident($($arg:ident: $kind:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $kind:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
-        pub fn $name($($arg: $kind),*) $(-> $ret)? {
+        $vis fn $name($($arg: $kind),*) $(-> $ret)? {
             #[inline(always)]
             fn portable($($arg: $kind),*) $(-> $ret)? $body
             #[cfg(target_arch = "x86_64")]
@@ -257,13 +258,39 @@ multiversion! {
     /// Adds RMSNorm's gradient with respect to x to `d_x`, given 1 / rms(x):
     /// `d_x += inverse · (g - x · inverse² · mean(g · x))` with g = d_out · (weight + offset).
     pub fn rms_norm_backward(d_out: &[f32], x: &[f32], weight: &[f32], offset: f32, inverse: f32, d_x: &mut [f32]) {
+        assert!(x.len() == d_out.len() && x.len() == weight.len(), "rows have equal lengths");
         let mut sums = [0f32; PARTIALS];
-        for (position, ((d, x), weight)) in d_out.iter().zip(x).zip(weight).enumerate() {
-            sums[position % PARTIALS] = (d * (weight + offset)).mul_add(*x, sums[position % PARTIALS]);
-        }
+        let mut add = |first: usize, width: usize| {
+            let (d_out, x, weight) = (&d_out[first..][..width], &x[first..][..width], &weight[first..][..width]);
+            for (((sum, d), x), weight) in sums.iter_mut().zip(d_out).zip(x).zip(weight) {
+                *sum = (d * (weight + offset)).mul_add(*x, *sum);
+            }
+        };
+        let whole = x.len() / PARTIALS * PARTIALS;
+        (0..whole).step_by(PARTIALS).for_each(|first| add(first, PARTIALS));
+        add(whole, x.len() - whole);
         let shift = fold(sums) / x.len() as f32 * inverse * inverse;
         for (((d_x, d), x), weight) in d_x.iter_mut().zip(d_out).zip(x).zip(weight) {
             *d_x += inverse * (d * (weight + offset) - x * shift);
+        }
+    }
+}
+
+multiversion! {
+    /// Adds RMSNorm's gradient with respect to its weight to `d_weight`, given 1 / rms(x).
+    pub fn rms_norm_weight_backward(d_out: &[f32], x: &[f32], inverse: f32, d_weight: &mut [f32]) {
+        for ((d_weight, d), x) in d_weight.iter_mut().zip(d_out).zip(x) {
+            *d_weight += d * x * inverse;
+        }
+    }
+}
+
+multiversion! {
+    /// Replaces the gradient with respect to probabilities by the one with respect to the scores that they are the softmax of
+    /// after a multiplication with `factor`: `d = p · (d - shift) · factor`, shift = sum of p · d.
+    pub fn softmax_backward(probabilities: &[f32], shift: f32, factor: f32, d: &mut [f32]) {
+        for (d, p) in d.iter_mut().zip(probabilities) {
+            *d = p * (*d - shift) * factor;
         }
     }
 }
@@ -363,26 +390,9 @@ multiversion! {
     }
 }
 
-/// The settings of one AdamW update (arXiv 1711.05101, as torch.optim.AdamW computes it).
-#[derive(Clone, Copy, Debug)]
-pub struct Adamw {
-    /// The step's learning rate.
-    pub learning_rate: f32,
-    /// β1.
-    pub beta1: f32,
-    /// β2.
-    pub beta2: f32,
-    /// ε, added to the root.
-    pub epsilon: f32,
-    /// λ, decoupled.
-    pub weight_decay: f32,
-    /// The number of this step, from 1.
-    pub step: i32,
-}
-
 multiversion! {
     /// Updates parameters and both moments by a gradient that is multiplied with `factor` first (for clipping).
-    pub fn adamw(
+    pub(crate) fn adamw(
         settings: &Adamw,
         factor: f32,
         parameters: &mut [f32],

@@ -189,7 +189,6 @@ impl<'a> Loop<'a> {
         }
         on_event(Event::Part { stage, part: "sampling and scoring" });
         let clock = Instant::now();
-        self.policy.forget_backward();
         let task = SampleTask {
             agent: &self.sampler,
             questions,
@@ -241,7 +240,6 @@ impl<'a> Loop<'a> {
 
     /// Answers every held-out set greedily.
     fn evaluate(&mut self, stage: &str, dir: &str, on_event: OnEvent<'_>) -> Result<StageSummary, RunError> {
-        self.policy.forget_backward();
         for set in &self.sets {
             let dir = self.folder.path(dir).join(format!("eval-{}", set.name));
             let report_path = dir.join("eval.json");

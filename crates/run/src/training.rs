@@ -33,11 +33,10 @@ pub fn train_checkpoint(
     }
     match config.method {
         Method::Lora => {
-            let base = policy.base.clone();
-            let (decoder, backward, adapter) = policy.lora_student();
+            let Policy { decoder, adapter, base, .. } = policy;
             let adapter = adapter.get_or_insert_with(|| config.new_adapter(decoder));
-            train(Student::Adapter { decoder, backward, adapter }, examples, config, &mut keep)?;
-            save_adapter(adapter, &base, &partial)?;
+            train(Student::Adapter { decoder, adapter }, examples, config, &mut keep)?;
+            save_adapter(adapter, base, &partial)?;
         }
         Method::Full => {
             policy.merge_adapter();

@@ -3,7 +3,7 @@ use crate::error::RunError;
 use exsearch_engine::{Engine, EngineConfig};
 use exsearch_model::chat::HfChat;
 use exsearch_model::checkpoint::{is_adapter, load_adapter, load_decoder, merge};
-use exsearch_model::decoder::{Adapter, BackwardWeights, Decoder};
+use exsearch_model::decoder::{Adapter, Decoder};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,6 @@ pub struct Policy {
     pub chat: HfChat,
     /// The folder that the decoder came from.
     pub base: PathBuf,
-    backward: Option<BackwardWeights>,
 }
 
 /// Limits of the local generator.
@@ -44,7 +43,7 @@ impl Policy {
         let decoder = load_decoder(model, max_tokens)?;
         let chat = HfChat::open(model, None)?;
         let adapter = adapter.map(|dir| load_adapter(dir, decoder.config())).transpose()?;
-        Ok(Self { decoder, adapter, chat, base: model.to_owned(), backward: None })
+        Ok(Self { decoder, adapter, chat, base: model.to_owned() })
     }
 
     /// Takes up a checkpoint: an adapter beside the decoder, or a folder in its place.
@@ -55,7 +54,6 @@ impl Policy {
             let max_positions = self.decoder.max_positions();
             self.decoder = load_decoder(dir, max_positions)?;
             self.adapter = None;
-            self.backward = None;
         }
         Ok(())
     }
@@ -70,22 +68,10 @@ impl Policy {
         Engine::new(&self.decoder, self.adapter.as_ref(), &self.chat, config)
     }
 
-    /// The frozen decoder, its weights for the backward pass (made at the first call), and the adapter beside it.
-    pub(crate) fn lora_student(&mut self) -> (&Decoder, &BackwardWeights, &mut Option<Adapter>) {
-        let backward = self.backward.get_or_insert_with(|| BackwardWeights::new(self.decoder.parameters()));
-        (&self.decoder, backward, &mut self.adapter)
-    }
-
     /// Makes the adapter part of the decoder, so that full training goes on from it.
     pub fn merge_adapter(&mut self) {
         if let Some(adapter) = self.adapter.take() {
             merge(&mut self.decoder, &adapter);
         }
-        self.backward = None;
-    }
-
-    /// Frees the weights for the backward pass.
-    pub fn forget_backward(&mut self) {
-        self.backward = None;
     }
 }

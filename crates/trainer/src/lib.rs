@@ -6,7 +6,7 @@
 //!
 //! Knows nothing of agents, questions or retrieval: it meets them in `train.jsonl`.
 use exsearch_kernels::{Adamw, SplitMix64};
-use exsearch_model::decoder::{Adapter, BackwardWeights, Decoder, Gradients, LoraConfig};
+use exsearch_model::decoder::{Adapter, Decoder, Gradients, LoraConfig, Sequence, Tape};
 use exsearch_schema::Example;
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +24,7 @@ pub struct TrainConfig {
     pub learning_rate: f32,
     /// How often every example is seen.
     pub epochs: usize,
-    /// Examples an optimizer step; they are computed one after the other and their gradients added.
+    /// Examples an optimizer step; their gradients are added.
     pub batch_size: usize,
     /// The part of all steps in which the learning rate rises from 0.
     pub warmup_ratio: f32,
@@ -40,9 +40,9 @@ pub struct TrainConfig {
     pub epsilon: f32,
     /// The gradient is scaled down to this norm when it is longer.
     pub max_grad_norm: f32,
-    /// Examples longer than this many tokens keep only each layer's input and compute the rest again: slower by a third, and
-    /// memory grows by 2.3 KB instead of 33 KB a token and layer of SmolLM2-135M.
-    pub recompute_above_tokens: usize,
+    /// Memory in MB for what the layers keep for the backward pass: 0.7 MB a token of SmolLM2-135M. Of longer examples the
+    /// first layers are computed again instead. Changes speed and memory, never results.
+    pub activation_mb: usize,
     /// The order of the examples and the start of the adapters depend on it.
     pub seed: u64,
 }
@@ -130,8 +130,6 @@ pub enum Student<'a> {
     Adapter {
         /// Frozen.
         decoder: &'a Decoder,
-        /// Its weights for the backward pass; made once for all trainings of a run.
-        backward: &'a BackwardWeights,
         /// Trained.
         adapter: &'a mut Adapter,
     },
@@ -155,7 +153,7 @@ impl Default for TrainConfig {
             beta2: 0.999,
             epsilon: 1e-8,
             max_grad_norm: 1.0,
-            recompute_above_tokens: 1024,
+            activation_mb: 1024,
             seed: 42,
         }
     }
@@ -219,7 +217,7 @@ pub fn train(
     check_examples(&examples, student.decoder())?;
     let n_steps = config.epochs * examples.len().div_ceil(config.batch_size);
     let mut gradients = student.gradients();
-    let mut own_backward = student.own_backward();
+    let mut tape = Tape::new(config.activation_mb << 20);
     let mut moments: Vec<[Vec<f32>; 2]> =
         gradients.slices_mut().iter().map(|slice| [vec![0.0; slice.len()], vec![0.0; slice.len()]]).collect();
     let (mut step, mut n_updates, mut n_skipped_in_a_row) = (0, 0, 0);
@@ -228,14 +226,14 @@ pub fn train(
         for batch in order.chunks(config.batch_size) {
             step += 1;
             let batch: Vec<&Example> = batch.iter().map(|&idx| examples[idx]).collect();
-            gradients.clear();
-            let mut report = accumulate(&student, own_backward.as_ref(), &batch, &mut gradients, config);
+            let mut report = accumulate(&student, &batch, &mut gradients, &mut tape);
             report.step = step;
             report.n_steps = n_steps;
             report.learning_rate = config.learning_rate_at(step, n_steps);
             report.grad_norm = gradients.norm();
             report.skipped = !(report.loss.is_finite() && report.grad_norm.is_finite());
             if report.skipped {
+                gradients.clear();
                 n_skipped_in_a_row += 1;
                 if n_skipped_in_a_row == MAX_SKIPPED_IN_A_ROW {
                     return Err(TrainError::Diverged(n_skipped_in_a_row));
@@ -244,14 +242,8 @@ pub fn train(
                 n_skipped_in_a_row = 0;
                 n_updates += 1;
                 let clip = (f64::from(config.max_grad_norm) / (report.grad_norm + 1e-6)).min(1.0) as f32;
-                update(
-                    &mut student,
-                    &mut gradients,
-                    &mut moments,
-                    clip,
-                    &config.adamw(report.learning_rate, n_updates),
-                );
-                own_backward = student.own_backward();
+                let adamw = config.adamw(report.learning_rate, n_updates);
+                update(&mut student, &mut gradients, &mut moments, clip, &adamw);
             }
             on_step(&report);
         }
@@ -290,24 +282,21 @@ fn check_examples(examples: &[&Example], decoder: &Decoder) -> Result<(), TrainE
 }
 
 /// Adds the gradients of a step's examples.
-fn accumulate(
-    student: &Student<'_>,
-    own_backward: Option<&BackwardWeights>,
-    batch: &[&Example],
-    gradients: &mut Gradients,
-    config: &TrainConfig,
-) -> StepReport {
+fn accumulate(student: &Student<'_>, batch: &[&Example], gradients: &mut Gradients, tape: &mut Tape) -> StepReport {
     let n_targets: usize = batch.iter().map(|example| example.n_target_tokens()).sum();
-    let (mut loss, mut nll) = (0.0, 0.0);
-    for example in batch {
+    let weights = |example: &&Example| -> Vec<f32> {
         let weight = example.weight / n_targets as f32;
-        let weights: Vec<f32> = example.loss_mask.iter().map(|mask| f32::from(*mask) * weight).collect();
-        let recompute = example.ids.len() > config.recompute_above_tokens;
-        let (decoder, adapter, backward) = match student {
-            Student::Adapter { decoder, backward, adapter } => (*decoder, Some(&**adapter), *backward),
-            Student::Full(decoder) => (&**decoder, None, own_backward.expect("made for full training")),
+        example.loss_mask.iter().map(|mask| f32::from(*mask) * weight).collect()
+    };
+    let weights: Vec<Vec<f32>> = batch.iter().map(weights).collect();
+    let sequences: Vec<Sequence<'_>> =
+        batch.iter().zip(&weights).map(|(example, weights)| Sequence { ids: &example.ids, weights }).collect();
+    let (mut loss, mut nll) = (0.0, 0.0);
+    for sequences in passes(&sequences) {
+        let learned = match student {
+            Student::Adapter { decoder, adapter } => decoder.learn(Some(adapter), sequences, gradients, tape),
+            Student::Full(decoder) => decoder.learn(None, sequences, gradients, tape),
         };
-        let learned = decoder.learn(adapter, backward, (&example.ids, &weights), gradients, recompute);
         loss += learned.loss;
         nll += learned.nll / n_targets as f64;
     }
@@ -324,6 +313,26 @@ fn accumulate(
     }
 }
 
+/// Cuts a step's sequences into passes: as many neighbours as [`PASS_TOKENS`] holds, or one that is longer.
+fn passes<'s, 'a>(sequences: &'s [Sequence<'a>]) -> impl Iterator<Item = &'s [Sequence<'a>]> {
+    let mut rest = sequences;
+    std::iter::from_fn(move || {
+        let ends = rest.iter().scan(0, |n_tokens, sequence| {
+            *n_tokens += sequence.ids.len();
+            Some(*n_tokens)
+        });
+        let n_fit = ends.take_while(|n_tokens| *n_tokens <= PASS_TOKENS).count();
+        let (pass, later) = rest.split_at(n_fit.max(1).min(rest.len()));
+        rest = later;
+        (!pass.is_empty()).then_some(pass)
+    })
+}
+
+/// Tokens of short examples that are computed in one pass: what a pass costs beside its tokens, such as reading all weights,
+/// is then nothing.
+const PASS_TOKENS: usize = 512;
+
+/// One step of AdamW; leaves the gradients at zero.
 fn update(
     student: &mut Student<'_>,
     gradients: &mut Gradients,
@@ -336,7 +345,7 @@ fn update(
         Student::Full(decoder) => decoder.parameters_mut().slices_mut(),
     };
     for ((parameters, gradient), [first, second]) in parameters.into_iter().zip(gradients.slices_mut()).zip(moments) {
-        exsearch_kernels::adamw(settings, clip, parameters, gradient, first, second);
+        settings.update(clip, parameters, gradient, [first, second]);
     }
 }
 
@@ -359,14 +368,6 @@ impl Student<'_> {
         match self {
             Self::Adapter { adapter, .. } => Gradients::of_adapter(adapter),
             Self::Full(decoder) => Gradients::of_parameters(decoder.parameters()),
-        }
-    }
-
-    /// Backward weights that follow the parameters; an adapter's decoder does not change and brings its own.
-    fn own_backward(&self) -> Option<BackwardWeights> {
-        match self {
-            Self::Adapter { .. } => None,
-            Self::Full(decoder) => Some(BackwardWeights::new(decoder.parameters())),
         }
     }
 }
@@ -403,6 +404,21 @@ mod tests {
         assert_ne!(order, shuffled(100, 2));
         order.sort_unstable();
         assert!(order.into_iter().eq(0..100));
+    }
+
+    #[test]
+    fn short_neighbours_share_a_pass_and_a_long_one_has_its_own() {
+        let ids = vec![0; 3 * PASS_TOKENS];
+        let weights = vec![0.0; ids.len()];
+        let check = |lengths: &[usize], expected: &[usize]| {
+            let sequences: Vec<Sequence<'_>> =
+                lengths.iter().map(|&n| Sequence { ids: &ids[..n], weights: &weights[..n] }).collect();
+            let sizes: Vec<usize> = passes(&sequences).map(<[_]>::len).collect();
+            assert_eq!(sizes, expected, "{lengths:?}");
+        };
+        check(&[], &[]);
+        check(&[100, 200, 212, 1], &[3, 1]);
+        check(&[513, 10, 1500, 512], &[1, 1, 1, 1]);
     }
 
     #[test]

@@ -67,16 +67,32 @@ fn an_empty_inner_dimension_gives_zeros() {
     assert_eq!(c, [0.0; 6]);
 }
 
-#[test]
-fn a_packed_result_equals_a_plain_one() {
-    for (m, k, n) in [(40, 17, 16), (33, 9, 200), (5, 3, 1)] {
-        let (a, b) = (values(m * k, 3), values(k * n, 4));
-        let mut packed = Panels::zeros(m, n);
-        for accumulate in [false, true] {
-            matmul_packed(MatRef::new(&a, m, k), MatRef::new(&b, k, n), &mut packed, accumulate);
+proptest! {
+    /// Sizes on both sides of a tile, a panel and a buffer of 1,024 steps.
+    #[test]
+    fn products_of_the_backward_pass_keep_the_order(m in 1usize..30, k in 1usize..80, n in 1usize..80, deep: bool, seed: u32) {
+        let n = if deep { n + 1000 } else { n };
+        // [m, n] times the transpose of [k, n].
+        let (a, b, start) = (values(m * n, seed), values(k * n, seed ^ 7), values(m * k, seed ^ 9));
+        let panels = Panels::from_rows(&b, k, n);
+        let transposed: Vec<f32> = (0..n * k).map(|i| b[(i % k) * n + i / k]).collect();
+        let zeros = vec![0.0; m * k];
+        for (accumulate, from) in [(false, &zeros), (true, &start)] {
+            let mut c = start.clone();
+            matmul_transposed(MatRef::new(&a, m, n), &panels, MatMut::new(&mut c, m, k), accumulate);
+            prop_assert_eq!(&c, &naive(&a, &transposed, from, (m, n, k)));
         }
-        let once = naive(&a, &b, &vec![0.0; m * n], (m, k, n));
-        assert_eq!(packed.to_rows(), naive(&a, &b, &once, (m, k, n)));
-        assert_eq!(packed.values().iter().filter(|value| **value != 0.0).count(), m * n, "the padding stays zero");
+        // The transpose of [n, m] times [n, k], into panels.
+        let (a, b) = (values(n * m, seed), values(n * k, seed ^ 7));
+        let transposed: Vec<f32> = (0..m * n).map(|i| a[(i % n) * m + i / n]).collect();
+        for (accumulate, from) in [(false, &zeros), (true, &start)] {
+            let mut c = Panels::from_rows(&start, m, k);
+            matmul_packed(MatRef::new(&a, n, m).transposed(), MatRef::new(&b, n, k), &mut c, accumulate);
+            prop_assert_eq!(c.to_rows(), naive(&transposed, &b, from, (m, n, k)));
+            let padding: f32 = c.values().chunks(LANES).enumerate().map(|(line, values)| {
+                values[LANES.min(k - line / m * LANES)..].iter().map(|value| value.abs()).sum::<f32>()
+            }).sum();
+            prop_assert_eq!(padding, 0.0);
+        }
     }
 }

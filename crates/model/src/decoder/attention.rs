@@ -100,7 +100,7 @@ impl Memory<'_> {
         all_lse
     }
 
-    /// The gradients with respect to one head's queries, keys and values, each `[t, d]`, given those of its output.
+    /// Writes the gradients with respect to one head's queries, keys and values, each `[t, d]`, given those of its output.
     /// FlashAttention-2's recurrence (arXiv 2307.08691, algorithm 2) with whole rows of scores:
     /// `dS = P * (dO Vᵀ - rowsum(dO * O))`.
     pub(super) fn attend_backward(
@@ -109,9 +109,11 @@ impl Memory<'_> {
         (queries, outputs, d_outputs): (&[f32], &[f32], &[f32]),
         query_stride: usize,
         lse: &[f32],
-    ) -> [Vec<f32>; 3] {
+        [d_queries, d_keys, d_values]: [&mut [f32]; 3],
+    ) {
         let (d, n) = (self.head_dim, lse.len());
-        let [mut d_queries, mut d_keys, mut d_values] = [(); 3].map(|()| vec![0.0; n * d]);
+        d_keys.fill(0.0);
+        d_values.fill(0.0);
         let (mut weights, mut d_scores) = (Vec::new(), Vec::new());
         for start in (0..n).step_by(BLOCK) {
             let rows = BLOCK.min(n - start);
@@ -137,9 +139,7 @@ impl Memory<'_> {
                 exsearch_kernels::exp_in_place(p, lse[start + row]);
                 let at = (start + row) * query_stride;
                 let shift = exsearch_kernels::dot(&d_outputs[at..][..d], &outputs[at..][..d]);
-                for (d_s, p) in d_s.iter_mut().zip(&*p) {
-                    *d_s = p * (*d_s - shift) * self.scale;
-                }
+                exsearch_kernels::softmax_backward(p, shift, self.scale, d_s);
             }
             let (p, d_s) = (MatRef::new(&weights, rows, n_keys), MatRef::new(&d_scores, rows, n_keys));
             let key_rows = Operand::Rows(more.key_rows.rows(keys.clone()));
@@ -149,19 +149,16 @@ impl Memory<'_> {
             let d_v = MatMut::new(&mut d_values[keys.start * d..keys.end * d], n_keys, d);
             matmul_serial(p.transposed(), Operand::Rows(d_out), d_v, true);
         }
-        [d_queries, d_keys, d_values]
     }
 }
 
 /// Packs one head of rows `[t, width]` into panels `[t / 32][d][32]`.
-pub(super) fn panels_of_head(rows: &[f32], width: usize, head: usize, d: usize) -> Vec<f32> {
-    let n = rows.len() / width;
-    let mut panels = vec![0.0; n.div_ceil(LANES) * d * LANES];
-    for (position, row) in rows.chunks_exact(width).enumerate() {
-        let panel = &mut panels[position / LANES * d * LANES..][..d * LANES];
-        for (line, value) in panel.chunks_exact_mut(LANES).zip(&row[head * d..][..d]) {
-            line[position % LANES] = *value;
+pub(super) fn pack_head(rows: &[f32], width: usize, head: usize, d: usize, panels: &mut [f32]) {
+    for (panel, rows) in panels.chunks_exact_mut(d * LANES).zip(rows.chunks(LANES * width)) {
+        for (lane, row) in rows.chunks_exact(width).enumerate() {
+            for (line, value) in panel.chunks_exact_mut(LANES).zip(&row[head * d..][..d]) {
+                line[lane] = *value;
+            }
         }
     }
-    panels
 }

@@ -17,7 +17,7 @@ mod rope;
 
 pub use adapter::{Adapter, LoraConfig, LoraPair};
 pub use cache::KvCache;
-pub use gradient::{BackwardWeights, Gradients, Learned};
+pub use gradient::{Gradients, Learned, Sequence, Tape};
 pub use infer::{Chunk, Workspace};
 pub use parameters::{LayerParameters, Norm, Parameters, Projection};
 
@@ -125,19 +125,31 @@ struct Linear<'a> {
 impl Linear<'_> {
     /// Maps `x [m, in]` to `out [m, out]`. `inner` receives s·(x·A) `[m, rank]`, which the backward pass needs.
     fn forward(&self, x: &[f32], m: usize, out: &mut Vec<f32>, inner: &mut Vec<f32>) {
-        let x = MatRef::new(x, m, self.base.k());
         out.resize(m * self.base.n(), 0.0);
+        inner.resize(self.lora.map_or(0, |(pair, _)| m * pair.a.n()), 0.0);
+        self.forward_into(x, m, out, inner);
+    }
+
+    /// [`Linear::forward`] into buffers; `inner` may be longer than `[m, rank]`.
+    fn forward_into(&self, x: &[f32], m: usize, out: &mut [f32], inner: &mut [f32]) {
+        let x = MatRef::new(x, m, self.base.k());
         matmul(x, Operand::Panels(self.base), MatMut::new(out, m, self.base.n()), false);
         if let Some(bias) = self.bias {
             out.chunks_exact_mut(bias.len()).for_each(|row| add(row, bias));
         }
+        let Some((pair, _)) = self.lora else { return };
+        self.inner_into(x, inner);
+        let inner = MatRef::new(inner, m, pair.a.n());
+        matmul(inner, Operand::Panels(&pair.b), MatMut::new(out, m, self.base.n()), true);
+    }
+
+    /// s·(x·A) `[m, rank]` alone; nothing where there is no adapter.
+    fn inner_into(&self, x: MatRef<'_>, inner: &mut [f32]) {
         let Some((pair, scale)) = self.lora else { return };
-        let rank = pair.a.n();
-        inner.resize(m * rank, 0.0);
+        let (m, rank) = (x.n_rows(), pair.a.n());
+        let inner = &mut inner[..m * rank];
         matmul(x, Operand::Panels(&pair.a), MatMut::new(inner, m, rank), false);
         exsearch_kernels::scale(inner, scale);
-        let inner = MatRef::new(inner, m, rank);
-        matmul(inner, Operand::Panels(&pair.b), MatMut::new(out, m, self.base.n()), true);
     }
 }
 

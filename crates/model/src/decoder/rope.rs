@@ -57,11 +57,15 @@ impl Decoder {
     /// The gradient through [`Decoder::rotate`]: the transposed rotation, which is the one with `sin` negated.
     pub(super) fn rotate_back(&self, layer_idx: usize, rows: &mut [f32], positions: &[usize]) {
         let (table, width) = (self.rope_of(layer_idx), rows.len() / positions.len());
-        for (row, position) in rows.chunks_exact_mut(width).zip(positions) {
-            let (cos, sin) = table.at(*position);
-            let back: Vec<f32> = sin.iter().map(|sin| -sin).collect();
-            rope(row, cos, &back);
-        }
+        rows.par_chunks_exact_mut(width).zip(positions).with_min_len(super::infer::MIN_ROWS).for_each_init(
+            Vec::new,
+            |back, (row, position)| {
+                let (cos, sin) = table.at(*position);
+                back.clear();
+                back.extend(sin.iter().map(|sin| -sin));
+                rope(row, cos, back);
+            },
+        );
     }
 }
 

@@ -125,12 +125,11 @@ fn the_number_of_threads_changes_no_bit() {
     };
     for family in families() {
         let decoder = decoder(&family);
-        let (ids, weights, backward) = (ids(130), token_weights(130), BackwardWeights::new(decoder.parameters()));
+        let (ids, weights) = (ids(130), token_weights(130));
         let everything = || {
             let mut gradients = Gradients::of_parameters(decoder.parameters());
-            decoder.learn(None, &backward, (&ids, &weights), &mut gradients, false);
-            let gradients: Vec<f32> = gradients.slices_mut().into_iter().flat_map(|slice| slice.to_vec()).collect();
-            [all_hidden(&decoder, None, &ids), gradients].concat()
+            learn(&decoder, None, &[(&ids, &weights)], &mut gradients, usize::MAX);
+            [all_hidden(&decoder, None, &ids), values(&mut gradients)].concat()
         };
         assert_eq!(on(1, &everything), on(3, &everything), "{family}");
     }
@@ -161,6 +160,22 @@ fn loss(decoder: &Decoder, adapter: Option<&Adapter>, ids: &[u32], weights: &[f3
     let rows: Vec<&[f32]> = logits.chunks_exact(VOCABULARY).collect();
     let nll = |idx: usize| -f64::from(exsearch_kernels::log_softmax_at(rows[idx - 1], ids[idx] as usize));
     (1..ids.len()).map(|idx| f64::from(weights[idx]) * nll(idx)).sum()
+}
+
+/// A pass over sequences, each its ids and their weights.
+fn learn(
+    decoder: &Decoder,
+    adapter: Option<&Adapter>,
+    sequences: &[(&[u32], &[f32])],
+    gradients: &mut Gradients,
+    budget_bytes: usize,
+) -> Learned {
+    let sequences: Vec<Sequence<'_>> = sequences.iter().map(|&(ids, weights)| Sequence { ids, weights }).collect();
+    decoder.learn(adapter, &sequences, gradients, &mut Tape::new(budget_bytes))
+}
+
+fn values(gradients: &mut Gradients) -> Vec<f32> {
+    gradients.slices_mut().into_iter().flat_map(|slice| slice.to_vec()).collect()
 }
 
 /// Compares gradients with central differences at a few places of every tensor.
@@ -200,9 +215,8 @@ fn full_gradients_agree_with_differences() {
     for family in families() {
         let mut decoder = decoder(&family);
         let (ids, weights) = (ids(20), token_weights(20));
-        let backward = BackwardWeights::new(decoder.parameters());
         let mut gradients = Gradients::of_parameters(decoder.parameters());
-        let learned = decoder.learn(None, &backward, (&ids, &weights), &mut gradients, false);
+        let learned = learn(&decoder, None, &[(&ids, &weights)], &mut gradients, usize::MAX);
         assert!((learned.loss - loss(&decoder, None, &ids, &weights)).abs() < 1e-4, "{family}");
         let slices = decoder.parameters_mut().slices_mut().len();
         check_gradients(
@@ -226,9 +240,8 @@ fn adapter_gradients_agree_with_differences() {
         let decoder = decoder(&family);
         let mut adapter = adapter(&decoder);
         let (ids, weights) = (ids(20), token_weights(20));
-        let backward = BackwardWeights::new(decoder.parameters());
         let mut gradients = Gradients::of_adapter(&adapter);
-        decoder.learn(Some(&adapter), &backward, (&ids, &weights), &mut gradients, false);
+        learn(&decoder, Some(&adapter), &[(&ids, &weights)], &mut gradients, usize::MAX);
         let slices = adapter.slices_mut().len();
         check_gradients(
             slices,
@@ -250,18 +263,60 @@ fn recomputing_layers_changes_no_bit_and_gradients_add_up() {
         let decoder = decoder(&family);
         let adapter = adapter(&decoder);
         let (ids, weights) = (ids(130), token_weights(130));
-        let backward = BackwardWeights::new(decoder.parameters());
-        let run = |recompute: bool, times: usize| {
+        let run = |budget_bytes: usize, times: usize| {
             let mut gradients = Gradients::of_adapter(&adapter);
             for _ in 0..times {
-                decoder.learn(Some(&adapter), &backward, (&ids, &weights), &mut gradients, recompute);
+                learn(&decoder, Some(&adapter), &[(&ids, &weights)], &mut gradients, budget_bytes);
             }
-            gradients.slices_mut().into_iter().map(|slice| slice.to_vec()).collect::<Vec<_>>()
+            values(&mut gradients)
         };
-        let kept = run(false, 1);
-        assert_eq!(run(true, 1), kept, "{family}");
-        for (twice, once) in run(true, 2).iter().flatten().zip(kept.iter().flatten()) {
+        let kept = run(usize::MAX, 1);
+        // 130 tokens of a layer take about 130 x 250 x 4 B: nothing fits, one more layer, all of them.
+        for budget_bytes in [0, 180_000, 10_000_000] {
+            assert_eq!(run(budget_bytes, 1), kept, "{family}");
+        }
+        for (twice, once) in run(0, 2).iter().zip(&kept) {
             assert!((twice - 2.0 * once).abs() <= 1e-4 * (1.0 + once.abs()), "{family}");
+        }
+    }
+}
+
+/// What a pass of several sequences gives is what they give one after the other: to the bit, but for an embedding that is the
+/// head as well.
+#[test]
+fn sequences_in_one_pass_learn_what_they_learn_alone() {
+    for family in families() {
+        let decoder = decoder(&family);
+        let adapter = adapter(&decoder);
+        let sequences = [(ids(40), token_weights(40)), (ids(2), vec![0.0, 0.5]), (ids(7), vec![0.0; 7]), {
+            let weights = token_weights(100).into_iter().enumerate();
+            (ids(100), weights.map(|(idx, weight)| if idx < 90 { weight } else { 0.0 }).collect())
+        }];
+        let sequences: Vec<(&[u32], &[f32])> =
+            sequences.iter().map(|(ids, weights)| (&ids[..], &weights[..])).collect();
+        let mut together = Gradients::of_adapter(&adapter);
+        let learned = learn(&decoder, Some(&adapter), &sequences, &mut together, usize::MAX);
+        let mut alone = Gradients::of_adapter(&adapter);
+        let mut full = [Gradients::of_parameters(decoder.parameters()), Gradients::of_parameters(decoder.parameters())];
+        let mut loss = 0.0;
+        for sequence in &sequences {
+            loss += learn(&decoder, Some(&adapter), &[*sequence], &mut alone, usize::MAX).loss;
+            learn(&decoder, None, &[*sequence], &mut full[0], usize::MAX);
+        }
+        assert!((learned.loss - loss).abs() < 1e-9 * loss, "{family}");
+        assert_eq!(values(&mut together), values(&mut alone), "{family}");
+
+        learn(&decoder, None, &sequences, &mut full[1], usize::MAX);
+        let [alone, together] = full
+            .each_mut()
+            .map(|gradients| gradients.slices_mut().into_iter().map(|slice| slice.to_vec()).collect::<Vec<_>>());
+        for (slice_idx, (alone, together)) in alone.iter().zip(&together).enumerate() {
+            if slice_idx > 0 || decoder.parameters().head.is_some() {
+                assert_eq!(alone, together, "{family}, slice {slice_idx}");
+            } else {
+                let close = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-5 * (1.0 + a.abs());
+                assert!(alone.iter().zip(together).all(close), "{family}");
+            }
         }
     }
 }
@@ -270,9 +325,8 @@ fn recomputing_layers_changes_no_bit_and_gradients_add_up() {
 fn a_sequence_without_targets_teaches_nothing() {
     let decoder = llama();
     let adapter = adapter(&decoder);
-    let backward = BackwardWeights::new(decoder.parameters());
     let mut gradients = Gradients::of_adapter(&adapter);
-    let learned = decoder.learn(Some(&adapter), &backward, (&ids(5), &[0.0; 5]), &mut gradients, false);
+    let learned = learn(&decoder, Some(&adapter), &[(&ids(5), &[0.0; 5])], &mut gradients, usize::MAX);
     assert_eq!(learned, Learned::default());
     assert_eq!(gradients.norm(), 0.0);
 }
