@@ -2,13 +2,12 @@
 //!
 //! Each body is compiled once for every instruction set and chosen at run time; it keeps the order of its sums.
 //! Legend: d = row length. Gradients are named after what they are the gradient of.
-use crate::isa::{Isa, isa};
 
 /// Compiles a function's body for each instruction set behind one safe function.
 macro_rules! multiversion {
-    ($(#[$meta:meta])* pub fn $name:ident($($arg:ident: $kind:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $kind:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
-        pub fn $name($($arg: $kind),*) $(-> $ret)? {
+        $vis fn $name($($arg: $kind),*) $(-> $ret)? {
             #[inline(always)]
             fn portable($($arg: $kind),*) $(-> $ret)? $body
             #[cfg(target_arch = "x86_64")]
@@ -17,20 +16,22 @@ macro_rules! multiversion {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,fma")]
             fn avx512($($arg: $kind),*) $(-> $ret)? { portable($($arg),*) }
-            match isa() {
+            match $crate::isa::isa() {
                 #[cfg(target_arch = "x86_64")]
                 #[expect(unsafe_code, reason = "the instruction set was detected")]
                 // SAFETY: `isa` returns only what this CPU has.
-                Isa::Avx512 => unsafe { avx512($($arg),*) },
+                $crate::isa::Isa::Avx512 => unsafe { avx512($($arg),*) },
                 #[cfg(target_arch = "x86_64")]
                 #[expect(unsafe_code, reason = "the instruction set was detected")]
                 // SAFETY: `isa` returns only what this CPU has.
-                Isa::Avx2 => unsafe { avx2($($arg),*) },
+                $crate::isa::Isa::Avx2 => unsafe { avx2($($arg),*) },
                 _ => portable($($arg),*),
             }
         }
     };
 }
+
+pub(crate) use multiversion;
 
 /// Partial sums of a reduction: one AVX-512 register, two of AVX2.
 const PARTIALS: usize = 16;
