@@ -1,4 +1,5 @@
 //! Weights in bytes against f32 on the lines of a text file: what every position predicts, and what greedy decoding writes.
+use crate::Buffers;
 use exsearch_model::checkpoint::load_decoder;
 use exsearch_model::decoder::{Chunk, Inference, Int8Weights, KvCache, Workspace};
 use exsearch_model::tokenizer::Tokenizer;
@@ -34,7 +35,7 @@ pub(crate) fn print(model: &Path, text: &Path, n_texts: usize) -> Result<(), Box
                 gains.push(q[id as usize] - p[id as usize]);
             }
         }
-        let [p, q] = [exact, bytes].map(|inference| write(inference, &ids[..TOKENS / 2], vocabulary));
+        let [p, q] = [exact, bytes].map(|inference| write(inference, &ids[..TOKENS / 2]));
         let same = p.iter().zip(&q).take_while(|(p, q)| p == q).count();
         equal += usize::from(same == WRITTEN);
         until_different += same;
@@ -85,16 +86,11 @@ fn log_probs(inference: Inference<'_>, ids: &[u32], vocabulary: usize) -> Vec<f6
 }
 
 /// What greedy decoding writes behind `prompt`.
-fn write(inference: Inference<'_>, prompt: &[u32], vocabulary: usize) -> Vec<u32> {
-    let (mut cache, mut workspace) = (KvCache::new(inference.config()), Workspace::default());
+fn write(inference: Inference<'_>, prompt: &[u32]) -> Vec<u32> {
+    let (mut cache, mut buffers) = (KvCache::new(inference.config()), Buffers::default());
     let mut next = |tokens: &[u32]| {
-        crate::next(
-            inference,
-            &mut [Chunk { cache: &mut cache, tokens }],
-            &[tokens.len() - 1],
-            vocabulary,
-            &mut workspace,
-        )[0]
+        let mut chunks = [Chunk { cache: &mut cache, tokens }];
+        crate::next(inference, &mut chunks, &[tokens.len() - 1], &mut buffers)[0]
     };
     let mut written = vec![next(prompt)];
     while written.len() < WRITTEN {

@@ -2,6 +2,7 @@
 use crate::error::{RunError, io};
 use crate::workbench::GeneratorConfig;
 use exsearch_agent::{Agent, AgentConfig, Protocol};
+use exsearch_engine::GenerationWeights;
 use exsearch_evaluation::EvalConfig;
 use exsearch_trainer::TrainConfig;
 use exsearch_trainset::{PackConfig, WeightsConfig};
@@ -31,7 +32,7 @@ pub struct RunConfig {
     /// The agent, as it samples in the E-step. Evaluations use the same settings with temperature 0.
     #[serde(default)]
     pub agent: AgentConfig,
-    /// The local generator's limits.
+    /// The local generator: limits, and the weights that it samples with.
     #[serde(default)]
     pub generator: GeneratorConfig,
     /// How warm-up trains.
@@ -186,6 +187,13 @@ impl RunConfig {
             if !names.insert(&test.name) {
                 return Err(format!("data.test.name `{}` is used twice", test.name));
             }
+        }
+        if self.weights.correct_sampling && self.generator.weights != GenerationWeights::F32 {
+            return Err(
+                "weights.correct_sampling needs generator.weights = \"f32\": log-probs of rounded weights are not the \
+                        model's"
+                    .into(),
+            );
         }
         if self.em.iterations > 0 && (self.em.questions == 0 || self.em.samples == 0) {
             return Err("em.questions and em.samples must be at least 1".into());

@@ -38,7 +38,8 @@ pub struct Segment {
     pub kind: SegmentKind,
     /// Its token ids.
     pub ids: Vec<u32>,
-    /// log p under the model, a value for each id; empty where the environment wrote or nothing was sampled (gold).
+    /// log p under the weights that it was sampled with, a value for each id: the model's, unless the generator rounded them.
+    /// Empty where the environment wrote or nothing was sampled (gold).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub logprobs: Vec<f32>,
     /// log p under the distribution that was sampled from; as `logprobs`.
@@ -174,7 +175,8 @@ impl Trajectory {
     }
 
     /// log p(z | x) under the model minus log b(z | x) under what was sampled from: the log of the importance ratio of the
-    /// search turns, 0 when sampling was at temperature 1 with top-p 1.
+    /// search turns, 0 when sampling was at temperature 1 with top-p 1. Where the generator rounded its weights, both are of the
+    /// rounded model: the ratio leaves the rounding out.
     pub fn log_importance_ratio(&self) -> f64 {
         let select = self.steps.iter().filter_map(|step| step.select.as_ref()).flat_map(|select| &select.segments);
         self.segments

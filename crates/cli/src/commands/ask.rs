@@ -5,6 +5,7 @@ use crate::progress::{Progress, Unit};
 use crate::retriever;
 use anyhow::{Context, bail};
 use exsearch_agent::{Agent, AgentConfig, Event, EventKind, Job, Protocol, job_seed};
+use exsearch_engine::GenerationWeights;
 use exsearch_run::{GeneratorConfig, Policy};
 use exsearch_schema::{Author, Boundary, Hit, Incident, Outcome, Question, Trajectory};
 use std::ops::{ControlFlow, Range};
@@ -51,9 +52,18 @@ pub(crate) struct Args {
     /// The seed of the draws
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
+    /// The weights to answer with: the model's own, or rounded to 8 bits for speed
+    #[arg(long, value_name = "WEIGHTS", value_enum, default_value_t = Weights::F32)]
+    weights: Weights,
     /// Print the trajectory as JSON instead of the steps
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Weights {
+    F32,
+    Int8,
 }
 
 /// Characters of a passage that are shown.
@@ -76,7 +86,11 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
         bar.pause(|| output.note(format_args!("{} takes dialogues of {context} tokens at most", model.display())));
         agent = self::agent(&args, context)?;
     }
-    let engine = policy.engine(&GeneratorConfig::default());
+    let weights = match args.weights {
+        Weights::F32 => GenerationWeights::F32,
+        Weights::Int8 => GenerationWeights::Int8,
+    };
+    let engine = policy.engine(&GeneratorConfig { weights, ..GeneratorConfig::default() });
     bar.set_what("thinking");
 
     let question = Question { id: "question".to_owned(), text: args.question.clone() };

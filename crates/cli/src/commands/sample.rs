@@ -54,7 +54,8 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
     anyhow::ensure!(!questions.is_empty(), "{} gives no questions", args.questions.display());
     let index = retriever::open(&config.data.index)?;
     let policy = Policy::open(&config.model, args.adapter.as_deref(), config.max_tokens)?;
-    let what = (&config.model, &args.adapter, &config.data.index, &config.protocol, agent.config());
+    let model = (&config.model, &args.adapter, config.generator.weights);
+    let what = (model, &config.data.index, &config.protocol, agent.config());
     let task = SampleTask {
         agent: &agent,
         questions: &questions,

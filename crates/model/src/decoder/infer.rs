@@ -1,5 +1,6 @@
 //! Inference: new tokens of many sequences in one pass, behind what their caches hold.
-use super::attention::Memory;
+use super::attention::{HeadPage, Memory};
+use super::cache::PAGE_TOKENS;
 use super::int8::Base;
 use super::{Adapter, Decoder, Int8Weights, KvCache, Norm, Projection};
 use crate::config::DecoderConfig;
@@ -176,10 +177,14 @@ impl Decoder {
         rows.map(|(out, x)| rms_norm(x, weight, offset, epsilon, out)).collect()
     }
 
-    /// What one key-value head of a layer attends to.
+    /// What one key-value head of a layer attends to, keys `[t / 32][d][32]` and values `[t, d]`.
     pub(super) fn memory<'a>(&self, layer_idx: usize, keys: &'a [f32], values: MatRef<'a>) -> Memory<'a> {
+        self.paged_memory(layer_idx, vec![HeadPage { keys, values }], keys.len() / self.config.head_dim)
+    }
+
+    fn paged_memory<'a>(&self, layer_idx: usize, pages: Vec<HeadPage<'a>>, page_tokens: usize) -> Memory<'a> {
         let DecoderConfig { head_dim, attention_scale, .. } = self.config;
-        Memory { keys, values, head_dim, scale: attention_scale, window: self.config.layers[layer_idx].window }
+        Memory { pages, page_tokens, head_dim, scale: attention_scale, window: self.config.layers[layer_idx].window }
     }
 
     /// Appends the new keys and values to the caches and attends over them; `attended` is `[m, heads · d]`.
@@ -197,17 +202,20 @@ impl Decoder {
         let (width, kv_width) = (group * n_kv * d, n_kv * d);
         // A task: one chunk's queries of one key-value head, at most TASK_TOKENS of them, so that threads share long prefills.
         let mut tasks = Vec::new();
+        let mut rows = Vec::with_capacity(chunks.len());
         let mut row = 0;
-        for (chunk_idx, chunk) in chunks.iter_mut().enumerate() {
+        for (chunk_idx, chunk) in chunks.iter().enumerate() {
             let n = chunk.tokens.len();
-            let rows = row * kv_width..(row + n) * kv_width;
-            chunk.cache.write(layer_idx, &keys[rows.clone()], &values[rows]);
+            rows.push(row * kv_width..(row + n) * kv_width);
             for start in (0..n).step_by(TASK_TOKENS) {
                 let tokens = TASK_TOKENS.min(n - start);
                 tasks.extend((0..n_kv).map(|head| (chunk_idx, head, row + start, start, tokens)));
             }
             row += n;
         }
+        chunks.par_iter_mut().zip(rows).for_each(|(chunk, rows)| {
+            chunk.cache.write(layer_idx, &keys[rows.clone()], &values[rows]);
+        });
         attended.resize(row * width, 0.0);
         let chunks = &*chunks;
         let results: Vec<Vec<f32>> = tasks
@@ -215,8 +223,7 @@ impl Decoder {
             .map(|&(chunk_idx, head, row, start, n)| {
                 let cache = &chunks[chunk_idx].cache;
                 let first = cache.n_tokens() + start;
-                let (keys, values) = cache.head(layer_idx, head);
-                let memory = self.memory(layer_idx, keys, MatRef::new(values, values.len() / d, d));
+                let memory = self.paged_memory(layer_idx, cache.head(layer_idx, head), PAGE_TOKENS);
                 let mut gathered = Vec::with_capacity(n * group * d);
                 for token in row..row + n {
                     gathered.extend_from_slice(&queries[token * width + head * group * d..][..group * d]);

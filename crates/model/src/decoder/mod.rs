@@ -17,7 +17,7 @@ mod parameters;
 mod rope;
 
 pub use adapter::{Adapter, LoraConfig, LoraPair};
-pub use cache::KvCache;
+pub use cache::{KvCache, PAGE_TOKENS, PageCounter};
 pub use gradient::{BackwardWeights, Gradients, Learned};
 pub use infer::{Chunk, Inference, Workspace};
 pub use int8::Int8Weights;
