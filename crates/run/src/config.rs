@@ -275,6 +275,8 @@ mod tests {
         };
         check(&format!("em = {{ samples = 0 }}\n{SMALL}"), "at least 1");
         check(&format!("warmup = {{ learning_rate = -1.0 }}\n{SMALL}"), "warmup.learning_rate");
+        let rounded = "generator = { weights = 'int8' }\nweights = { correct_sampling = true }";
+        check(&format!("{rounded}\n{SMALL}"), "correct_sampling");
         check(&format!("{SMALL}\ntest = [{{ name = '../x', questions = 'q' }}]"), "letters");
         check(&format!("{SMALL}\ntest = [{{ name = 'dev', questions = 'q' }}]"), "used twice");
         std::fs::write(&path, SMALL).expect("written");
