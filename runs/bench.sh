@@ -4,6 +4,7 @@
 #   runs/bench.sh kernels                                            our f32 product against gemm's, MaxSim in floats and bytes
 #   runs/bench.sh training MODEL [PYTHON]                            a training step against torch + transformers + peft
 #   runs/bench.sh generation MODEL [PYTHON]                          prefill and decoding against transformers
+#   runs/bench.sh engine MODEL TEXT                                  samples, scores, and int8's distance from f32 on lines of TEXT
 #   runs/bench.sh trajectories CONFIG ADAPTER QUESTIONS [PYTHON]     `exsearch sample` against serial `generate`
 #   runs/bench.sh late VECTORS                                       our late-interaction index against next-plaid
 #
@@ -64,15 +65,25 @@ generation() {
     local model=$1 python=${2:-python3} batch round sizes
     sizes=("${PROMPT:-512}" "${NEW:-32}")
     build generation
-    for batch in ${BATCHES:-1 8 32}; do
+    for batch in ${BATCHES:-1 8 32 64}; do
         for round in 1 2; do
             say "batch $batch, round $round of 2"
-            "$binary" "$model" "$batch" "${sizes[@]}" >>"$work/lines"
+            for weights in f32 int8; do
+                "$binary" speed "$model" "$weights" "$batch" "${sizes[@]}" >>"$work/lines"
+            done
             peer "$root/benches/generation/torch_generate.py" "$model" "$batch" "${sizes[@]}" --threads "$threads" >>"$work/lines"
         done
     done
     echo "$threads threads, prompts of ${sizes[0]} tokens, ${sizes[1]} new tokens"
     "$python" "$root/benches/generation/table.py" "$work/lines"
+}
+
+engine() {
+    build generation
+    echo "$threads threads"
+    for weights in f32 int8; do echo "$weights: $("$binary" sample "$1" "$weights" 6)"; done
+    echo "f32: $("$binary" score "$1" 4)"
+    "$binary" quality "$1" "$2" 16
 }
 
 trajectories() {
@@ -183,6 +194,7 @@ late_ratio() {
 case ${1:-} in
     kernels) [ $# -eq 1 ] || usage ;;
     late) [ $# -eq 2 ] || usage ;;
+    engine) [ $# -eq 3 ] || usage ;;
     training | generation) [ $# -ge 2 ] && [ $# -le 3 ] || usage ;;
     trajectories) [ $# -ge 4 ] && [ $# -le 5 ] || usage ;;
     *) usage ;;

@@ -8,7 +8,7 @@ struct Stored {
     last_used: u64,
 }
 
-/// The caches of finished requests.
+/// The caches of finished requests. Those with a common beginning may share its pages.
 #[derive(Default)]
 pub(crate) struct PrefixStore {
     stored: Vec<Stored>,
@@ -22,36 +22,47 @@ impl PrefixStore {
     }
 
     /// A cache of the longest stored beginning of `context`, at most `limit` tokens. A dialogue that goes on takes its cache
-    /// away; one that only shares a beginning gets a copy.
+    /// away; one that only shares a beginning shares its pages.
     pub(crate) fn take(&mut self, context: &[u32], limit: usize) -> Option<KvCache> {
-        let covers = |stored: &Stored| common_prefix(&stored.ids, context).min(limit);
-        let (idx, best) = self.stored.iter().enumerate().max_by_key(|(idx, stored)| (covers(stored), *idx))?;
-        let length = covers(best);
-        if length == 0 {
-            return None;
-        }
-        if length == best.ids.len() {
+        let (idx, length) = self.best(&context[..limit])?;
+        if length == self.stored[idx].ids.len() {
             return Some(self.stored.swap_remove(idx).cache);
         }
+        Some(self.share_stored(idx, length))
+    }
+
+    /// A cache of the longest stored beginning of `context`, whose pages it shares.
+    pub(crate) fn share(&mut self, context: &[u32]) -> Option<KvCache> {
+        let (idx, length) = self.best(context)?;
+        Some(self.share_stored(idx, length))
+    }
+
+    /// Which stored cache covers most of `context`, and how much.
+    fn best(&self, context: &[u32]) -> Option<(usize, usize)> {
+        let covers = self.stored.iter().map(|stored| common_prefix(&stored.ids, context));
+        covers.enumerate().max_by_key(|&(idx, covers)| (covers, idx)).filter(|(_, covers)| *covers > 0)
+    }
+
+    fn share_stored(&mut self, idx: usize, length: usize) -> KvCache {
         self.clock += 1;
         self.stored[idx].last_used = self.clock;
-        Some(self.stored[idx].cache.prefix(length))
+        self.stored[idx].cache.prefix(length)
     }
 
     /// Keeps the cache of `ids`.
     pub(crate) fn put(&mut self, ids: Vec<u32>, cache: KvCache) {
         debug_assert_eq!(ids.len(), cache.n_tokens());
+        if ids.is_empty() {
+            return;
+        }
         self.clock += 1;
         self.stored.push(Stored { ids, cache, last_used: self.clock });
     }
 
-    /// Drops the least recently used caches until the rest fits.
-    pub(crate) fn shrink(&mut self, max_bytes: usize, bytes_a_token: usize) {
-        let mut bytes: usize = self.stored.iter().map(|stored| stored.ids.len() * bytes_a_token).sum();
-        while bytes > max_bytes {
-            let Some(oldest) = (0..self.stored.len()).min_by_key(|&idx| self.stored[idx].last_used) else { break };
-            bytes -= self.stored.swap_remove(oldest).ids.len() * bytes_a_token;
-        }
+    /// Drops the least recently used cache; false when there is none. Pages that others share stay.
+    pub(crate) fn drop_oldest(&mut self) -> bool {
+        let oldest = (0..self.stored.len()).min_by_key(|&idx| self.stored[idx].last_used);
+        oldest.map(|oldest| self.stored.swap_remove(oldest)).is_some()
     }
 }
 

@@ -7,7 +7,7 @@ use exsearch_schema::Sampling;
 pub struct Draw {
     /// Its id.
     pub id: u32,
-    /// log p under the model itself, in nats.
+    /// log p under the logits as they are, in nats.
     pub logprob: f32,
     /// log p under what it was drawn from; 0 for greedy.
     pub behaviour_logprob: f32,

@@ -2,7 +2,7 @@
 //! made them are in `crates/model/tests/golden`.
 use exsearch_engine::{Decode, Engine, EngineConfig};
 use exsearch_model::checkpoint::load_decoder;
-use exsearch_model::decoder::{Chunk, KvCache, Workspace};
+use exsearch_model::decoder::{Chunk, Int8Weights, KvCache, Workspace};
 use exsearch_schema::{GenerateRequest, Generator, Sampling, ScoreRequest, Scorer};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -11,6 +11,8 @@ use std::path::PathBuf;
 const CHECKPOINTS: &[&str] = &["llama_tied", "llama_untied", "llama_biased", "mistral", "qwen2", "qwen3", "gemma3"];
 const MAX_TOKENS: usize = 128;
 const TOLERANCE: f32 = 2e-4;
+/// Of random checkpoints, whose sums of 64 average less away than a real one's.
+const MAX_KL: f32 = 0.02;
 
 struct NoText;
 
@@ -57,6 +59,32 @@ fn logits_agree_with_transformers() {
                 );
             }
         }
+    }
+}
+
+/// The mean KL divergence, in nats, of what weights in bytes predict from what the checkpoint does.
+#[test]
+fn weights_in_bytes_predict_nearly_the_same() {
+    for name in CHECKPOINTS {
+        let decoder = load_decoder(&folder(name), MAX_TOKENS).expect("a checkpoint");
+        let int8 = Int8Weights::new(decoder.parameters());
+        let ids = numbers::<Vec<Vec<u32>>>(&golden(name)["input_ids"]).remove(0);
+        let wanted: Vec<usize> = (0..ids.len()).collect();
+        let [p, q] = [None, Some(&int8)].map(|int8| {
+            let (mut cache, mut workspace) = (KvCache::new(decoder.config()), Workspace::default());
+            let inference = decoder.inference(None, int8);
+            let mut chunks = [Chunk { cache: &mut cache, tokens: &ids }];
+            let hidden = inference.forward(&mut chunks, &wanted, &mut workspace);
+            let mut logits = Vec::new();
+            inference.logits(&hidden, &mut logits, &mut workspace);
+            for row in logits.chunks_exact_mut(decoder.config().vocab_size) {
+                exsearch_kernels::softmax(row);
+            }
+            logits
+        });
+        assert_ne!(p, q, "{name}: bytes are computed with");
+        let kl = p.iter().zip(&q).map(|(p, q)| p * (p / q).ln()).sum::<f32>() / ids.len() as f32;
+        assert!((0.0..MAX_KL).contains(&kl), "{name}: {kl}");
     }
 }
 

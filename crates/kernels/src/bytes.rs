@@ -186,7 +186,8 @@ impl ByteQuery {
 
 /// The nearest integer, ties to even, of a number that a byte holds: added to 1.5 x 2^23, a float's lowest bits are it.
 /// Nothing in particular of other numbers. Unlike `round_ties_even` this needs no instruction that a plain x86-64 lacks.
-fn round(value: f32) -> i8 {
+#[inline(always)]
+pub(crate) fn round(value: f32) -> i8 {
     (value + 12_582_912.0).to_bits() as i8
 }
 

@@ -131,8 +131,11 @@ pub fn matmul_serial(a: MatRef<'_>, b: Operand<'_>, c: MatMut<'_>, accumulate: b
     product(isa(), a, b, c, accumulate, false);
 }
 
-/// Products below this many multiply-adds (about 20 us on a core) are not worth waking another thread for.
+/// Products below this many multiply-adds (about 20 us on a core) are not worth waking another thread for,
 const MIN_PARALLEL_WORK: usize = 1 << 20;
+
+/// unless they read as many values of B as this from memory, which takes as long.
+const MIN_PARALLEL_VALUES: usize = 1 << 17;
 
 /// Rows that a thread takes at a time: 16 tiles, so that a panel is read from the nearer cache 15 times of 16.
 const ROWS_A_TASK: usize = 16 * ROWS;
@@ -190,7 +193,7 @@ fn product(isa: Isa, a: MatRef<'_>, b: Operand<'_>, c: MatMut<'_>, accumulate: b
         }
     };
     let n_tasks = n_panels * n_row_tasks;
-    if parallel && n_tasks > 1 && m * n * k >= MIN_PARALLEL_WORK {
+    if parallel && n_tasks > 1 && (m * n * k >= MIN_PARALLEL_WORK || n * k >= MIN_PARALLEL_VALUES) {
         (0..n_tasks).into_par_iter().for_each(task);
     } else {
         (0..n_tasks).for_each(task);
@@ -198,7 +201,7 @@ fn product(isa: Isa, a: MatRef<'_>, b: Operand<'_>, c: MatMut<'_>, accumulate: b
 }
 
 /// C's first value and the distance between its rows.
-struct Output(*mut f32, usize);
+pub(crate) struct Output(pub(crate) *mut f32, pub(crate) usize);
 
 #[expect(unsafe_code, reason = "shared by the tasks of one product")]
 // SAFETY: tasks write disjoint tiles.
@@ -206,7 +209,7 @@ unsafe impl Sync for Output {}
 
 impl Output {
     #[expect(unsafe_code, reason = "pointer arithmetic")]
-    unsafe fn at(&self, row: usize, column: usize) -> *mut f32 {
+    pub(crate) unsafe fn at(&self, row: usize, column: usize) -> *mut f32 {
         // SAFETY: the caller stays within C.
         unsafe { self.0.add(row * self.1 + column) }
     }

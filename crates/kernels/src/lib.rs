@@ -1,5 +1,5 @@
-//! f32 kernels for CPUs: matrix products over packed panels, the row operations of a transformer, MaxSim; and what else must give
-//! the same bits everywhere, such as random numbers.
+//! Kernels for CPUs: matrix products over packed panels in f32 and in bytes, the row operations of a transformer, MaxSim; and what
+//! else must give the same bits everywhere, such as random numbers.
 //!
 //! The only crate of ExSearch with unsafe code; its public functions are safe. It knows nothing of models.
 //!
@@ -10,6 +10,7 @@
 //! the same in any order.
 mod bytes;
 mod gemm;
+mod int8;
 mod isa;
 mod mapped;
 mod max_sim;
@@ -24,6 +25,7 @@ mod tile;
 
 pub use bytes::{ByteQuery, ByteRows, ByteTable};
 pub use gemm::{MatMut, MatRef, Operand, matmul, matmul_packed, matmul_serial, matmul_transposed};
+pub use int8::{Int8Panels, Int8Rows, matmul_int8};
 pub use isa::{Isa, isa};
 pub use mapped::MappedFile;
 pub use max_sim::{dot_rows, max_sim};

@@ -2,7 +2,6 @@
 //!
 //! Each body is compiled once for every instruction set and chosen at run time; it keeps the order of its sums.
 //! Legend: d = row length. Gradients are named after what they are the gradient of.
-use crate::isa::{Isa, isa};
 use crate::optimizer::Adamw;
 
 /// Compiles a function's body for each instruction set behind one safe function.
@@ -18,20 +17,22 @@ macro_rules! multiversion {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,fma")]
             fn avx512($($arg: $kind),*) $(-> $ret)? { portable($($arg),*) }
-            match isa() {
+            match $crate::isa::isa() {
                 #[cfg(target_arch = "x86_64")]
                 #[expect(unsafe_code, reason = "the instruction set was detected")]
                 // SAFETY: `isa` returns only what this CPU has.
-                Isa::Avx512 => unsafe { avx512($($arg),*) },
+                $crate::isa::Isa::Avx512 => unsafe { avx512($($arg),*) },
                 #[cfg(target_arch = "x86_64")]
                 #[expect(unsafe_code, reason = "the instruction set was detected")]
                 // SAFETY: `isa` returns only what this CPU has.
-                Isa::Avx2 => unsafe { avx2($($arg),*) },
+                $crate::isa::Isa::Avx2 => unsafe { avx2($($arg),*) },
                 _ => portable($($arg),*),
             }
         }
     };
 }
+
+pub(crate) use multiversion;
 
 /// Partial sums of a reduction: one AVX-512 register, two of AVX2.
 const PARTIALS: usize = 16;

@@ -2,6 +2,7 @@
 use crate::error::{RunError, io};
 use crate::workbench::GeneratorConfig;
 use exsearch_agent::{Agent, AgentConfig, Protocol};
+use exsearch_engine::GenerationWeights;
 use exsearch_evaluation::EvalConfig;
 use exsearch_remote::RemoteConfig;
 use exsearch_trainer::TrainConfig;
@@ -32,7 +33,7 @@ pub struct RunConfig {
     /// The agent, as it samples in the E-step. Evaluations use the same settings with temperature 0.
     #[serde(default)]
     pub agent: AgentConfig,
-    /// The local generator's limits.
+    /// The local generator: limits, and the weights that it samples with.
     #[serde(default)]
     pub generator: GeneratorConfig,
     /// A server that writes the turns in place of the model's weights, in `exsearch sample`; of the model folder only the tokenizer
@@ -193,6 +194,13 @@ impl RunConfig {
                 return Err(format!("data.test.name `{}` is used twice", test.name));
             }
         }
+        if self.weights.correct_sampling && self.generator.weights != GenerationWeights::F32 {
+            return Err(
+                "weights.correct_sampling needs generator.weights = \"f32\": log-probs of rounded weights are not the \
+                        model's"
+                    .into(),
+            );
+        }
         if self.em.iterations > 0 && (self.em.questions == 0 || self.em.samples == 0) {
             return Err("em.questions and em.samples must be at least 1".into());
         }
@@ -276,6 +284,8 @@ mod tests {
         };
         check(&format!("em = {{ samples = 0 }}\n{SMALL}"), "at least 1");
         check(&format!("warmup = {{ learning_rate = -1.0 }}\n{SMALL}"), "warmup.learning_rate");
+        let rounded = "generator = { weights = 'int8' }\nweights = { correct_sampling = true }";
+        check(&format!("{rounded}\n{SMALL}"), "correct_sampling");
         check(&format!("{SMALL}\ntest = [{{ name = '../x', questions = 'q' }}]"), "letters");
         check(&format!("remote = {{ url = 'host', protocol = 'vllm' }}\n{SMALL}"), "http://");
         check(&format!("remote = {{ url = 'http://host', protocol = 'grpc' }}\n{SMALL}"), "llama-cpp");

@@ -130,7 +130,7 @@ fn lock(dir: &Path) -> Result<File, RunError> {
 fn comparable(config: &RunConfig) -> String {
     let mut config = config.clone();
     config.title.clear();
-    config.generator = GeneratorConfig::default();
+    config.generator = GeneratorConfig { weights: config.generator.weights, ..GeneratorConfig::default() };
     config.em = EmConfig { iterations: 0, patience: 0, ..config.em };
     config.to_toml()
 }

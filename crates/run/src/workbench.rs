@@ -1,6 +1,6 @@
 //! What the stages work with, opened once: the policy (a decoder and what was trained beside it) and its chat format.
 use crate::error::RunError;
-use exsearch_engine::{Engine, EngineConfig};
+use exsearch_engine::{Engine, EngineConfig, GenerationWeights};
 use exsearch_model::chat::HfChat;
 use exsearch_model::checkpoint::{is_adapter, load_adapter, load_decoder, merge};
 use exsearch_model::decoder::{Adapter, Decoder};
@@ -19,7 +19,7 @@ pub struct Policy {
     pub base: PathBuf,
 }
 
-/// Limits of the local generator.
+/// The local generator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GeneratorConfig {
@@ -27,13 +27,18 @@ pub struct GeneratorConfig {
     pub max_sequences: usize,
     /// Tokens computed in one pass. Changes speed and memory, never results.
     pub max_rows: usize,
-    /// Memory in MB for the keys and values of turns that may go on. Changes speed, never results.
-    pub prefix_cache_mb: usize,
+    /// Memory in MB for keys and values: of sequences that run, of what is scored, and of turns that may go on. Changes speed,
+    /// never results. Default 2048.
+    pub kv_cache_mb: usize,
+    /// The weights that tokens are sampled with: `f32`, or `int8` for speed. With `int8` both log-probs on a trajectory are those
+    /// of the rounded model, and sampling correction (`weights.correct_sampling`), which needs the model's own, is refused. Gold
+    /// answers are scored in f32 either way. Default `f32`.
+    pub weights: GenerationWeights,
 }
 
 impl Default for GeneratorConfig {
     fn default() -> Self {
-        Self { max_sequences: 64, max_rows: 512, prefix_cache_mb: 1536 }
+        Self { max_sequences: 64, max_rows: 512, kv_cache_mb: 2048, weights: GenerationWeights::F32 }
     }
 }
 
@@ -63,7 +68,8 @@ impl Policy {
         let config = EngineConfig {
             max_sequences: config.max_sequences,
             max_rows: config.max_rows,
-            prefix_cache_bytes: config.prefix_cache_mb << 20,
+            kv_cache_bytes: config.kv_cache_mb << 20,
+            weights: config.weights,
         };
         Engine::new(&self.decoder, self.adapter.as_ref(), &self.chat, config)
     }

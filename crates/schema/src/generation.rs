@@ -45,9 +45,10 @@ pub enum Finish {
 pub struct Generation {
     /// The sampled ids, the end-of-turn token included. Where a generator gives text only, the ids that the tokenizer makes of it.
     pub ids: Vec<u32>,
-    /// log p(token | all before) under the model itself, in nats.
+    /// log p(token | all before) at temperature 1, in nats, under the weights that it was sampled with: the model itself, unless
+    /// the generator rounds them.
     pub logprobs: Vec<f32>,
-    /// The same under the distribution that was sampled from (temperature and top-p applied).
+    /// The same under the distribution that was sampled from (temperature and top-p applied, of the same weights).
     pub behaviour_logprobs: Vec<f32>,
     /// Why it ended.
     pub finish: Finish,

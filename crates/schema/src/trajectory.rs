@@ -38,8 +38,8 @@ pub struct Segment {
     pub kind: SegmentKind,
     /// Its token ids.
     pub ids: Vec<u32>,
-    /// log p under the model, a value for each id; empty where the environment wrote, where nothing was sampled (gold) and where
-    /// the generator did not tell.
+    /// log p under the weights that it was sampled with, a value for each id: the model's, unless the generator rounded them.
+    /// Empty where the environment wrote, where nothing was sampled (gold) and where the generator did not tell.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub logprobs: Vec<f32>,
     /// log p under the distribution that was sampled from; as `logprobs`.
@@ -175,8 +175,9 @@ impl Trajectory {
     }
 
     /// log p(z | x) under the model minus log b(z | x) under what was sampled from: the log of the importance ratio of the
-    /// search turns, 0 when sampling was at temperature 1 with top-p 1. `None` when a turn was sampled by a generator that did not
-    /// tell its log-probs.
+    /// search turns, 0 when sampling was at temperature 1 with top-p 1. Where the generator rounded its weights, both are of the
+    /// rounded model: the ratio leaves the rounding out. `None` when a turn was sampled by a generator that did not tell its
+    /// log-probs.
     pub fn log_importance_ratio(&self) -> Option<f64> {
         let mut sum = 0.0;
         for turn in self.searches() {

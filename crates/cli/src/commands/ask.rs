@@ -6,6 +6,7 @@ use crate::remote::{self, RemoteArgs};
 use crate::retriever;
 use anyhow::{Context, bail};
 use exsearch_agent::{Agent, AgentConfig, Event, EventKind, Job, Protocol, job_seed};
+use exsearch_engine::GenerationWeights;
 use exsearch_run::{GeneratorConfig, Policy};
 use exsearch_schema::{Author, Boundary, ChatCodec, Generator, Hit, Incident, Outcome, Question, Trajectory};
 use std::ops::{ControlFlow, Range};
@@ -52,11 +53,20 @@ pub(crate) struct Args {
     /// The seed of the draws
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
+    /// The weights to answer with: the model's own, or rounded to 8 bits for speed
+    #[arg(long, value_name = "WEIGHTS", value_enum, default_value_t = Weights::F32)]
+    weights: Weights,
     /// Print the trajectory as JSON instead of the steps
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     remote: RemoteArgs,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Weights {
+    F32,
+    Int8,
 }
 
 /// Characters of a passage that are shown.
@@ -84,7 +94,11 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
                 });
                 agent = self::agent(&args, context)?;
             }
-            engine = policy.engine(&GeneratorConfig::default());
+            let weights = match args.weights {
+                Weights::F32 => GenerationWeights::F32,
+                Weights::Int8 => GenerationWeights::Int8,
+            };
+            engine = policy.engine(&GeneratorConfig { weights, ..GeneratorConfig::default() });
             local = &engine;
             (&policy.chat, &mut local)
         }

@@ -65,7 +65,8 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
     );
     // A server may come back at another address.
     let served = remote.as_ref().map(|remote| (remote.protocol, &remote.model, &remote.extra));
-    let what = (&config.model, &args.adapter, &config.data.index, &config.protocol, agent.config(), &served);
+    let model = (&config.model, &args.adapter, config.generator.weights);
+    let what = (model, &config.data.index, &config.protocol, agent.config(), &served);
     let task = SampleTask {
         agent: &agent,
         questions: &questions,

@@ -11,17 +11,24 @@ use std::ops::Range;
 const BLOCK: usize = 64;
 
 /// The keys and values that a head attends to.
-#[derive(Clone, Copy)]
 pub(super) struct Memory<'a> {
-    /// Panels `[t / 32][d][32]`.
-    pub(super) keys: &'a [f32],
-    /// Rows `[t, d]`.
-    pub(super) values: MatRef<'a>,
+    /// Pages of `page_tokens` each but for the last, which may hold less.
+    pub(super) pages: Vec<HeadPage<'a>>,
+    pub(super) page_tokens: usize,
     pub(super) head_dim: usize,
     /// Products of queries and keys are multiplied with it.
     pub(super) scale: f32,
     /// How many keys a query sees, its own the last of them; all before it where there is none.
     pub(super) window: Option<usize>,
+}
+
+/// Keys and values of one head, some tokens of them or all.
+#[derive(Clone, Copy)]
+pub(super) struct HeadPage<'a> {
+    /// Panels `[t / 32][d][32]`.
+    pub(super) keys: &'a [f32],
+    /// Rows `[t, d]`.
+    pub(super) values: MatRef<'a>,
 }
 
 /// What the backward pass needs beside [`Memory`].
@@ -49,6 +56,33 @@ impl Memory<'_> {
         Operand::PanelSlice { values: &panels[keys.start * self.head_dim..], k: self.head_dim, n: keys.len() }
     }
 
+    /// The pages that hold `keys`, the place of each among them, and the tokens of it that are meant.
+    fn pieces(&self, keys: &Range<usize>) -> impl Iterator<Item = (HeadPage<'_>, usize, Range<usize>)> {
+        let (size, keys) = (self.page_tokens, keys.clone());
+        (keys.start / size..keys.end.div_ceil(size)).map(move |page_idx| {
+            let (start, end) = (keys.start.max(page_idx * size), keys.end.min((page_idx + 1) * size));
+            (self.pages[page_idx], start - keys.start, start - page_idx * size..end - page_idx * size)
+        })
+    }
+
+    /// `scores [rows, keys] = Q·Kᵀ`. Each is a chain over d of its own.
+    fn products(&self, queries: MatRef<'_>, rows: usize, keys: &Range<usize>, scores: &mut Vec<f32>) {
+        scores.resize(rows * keys.len(), 0.0);
+        for (page, at, tokens) in self.pieces(keys) {
+            let columns = MatMut::strided(&mut scores[at..], rows, tokens.len(), keys.len());
+            matmul_serial(queries, self.columns(page.keys, &tokens), columns, false);
+        }
+    }
+
+    /// `out [rows, d] = P·V`: each a chain over the keys, which a page takes up where the one before it ended.
+    fn weighted_values(&self, weights: &[f32], rows: usize, keys: &Range<usize>, out: &mut [f32]) {
+        for (page, at, tokens) in self.pieces(keys) {
+            let weights = MatRef::strided(&weights[at..], rows, tokens.len(), keys.len());
+            let out = MatMut::new(out, rows, self.head_dim);
+            matmul_serial(weights, Operand::Rows(page.values.rows(tokens)), out, at > 0);
+        }
+    }
+
     /// Replaces `scores` by the softmax of a block of queries over those of `keys` that they may see, and returns log-sum-exps.
     /// Query row r belongs to the token at `first + r / rows_a_token`.
     fn probabilities(
@@ -59,8 +93,7 @@ impl Memory<'_> {
         keys: &Range<usize>,
         scores: &mut Vec<f32>,
     ) -> Vec<f32> {
-        scores.resize(rows * keys.len(), 0.0);
-        matmul_serial(queries, self.columns(self.keys, keys), MatMut::new(scores, rows, keys.len()), false);
+        self.products(queries, rows, keys, scores);
         let lse = |(row_idx, row): (usize, &mut [f32])| {
             let position = first + row_idx / rows_a_token;
             let (row, later) = row.split_at_mut(position + 1 - keys.start);
@@ -93,9 +126,7 @@ impl Memory<'_> {
             let keys = self.keys_seen(position, position + (rows - 1) / rows_a_token);
             let block_queries = MatRef::strided(&queries[start * query_stride..], rows, d, query_stride);
             all_lse.extend(self.probabilities(block_queries, (rows, rows_a_token), position, &keys, &mut scores));
-            let weights = MatRef::new(&scores, rows, keys.len());
-            let values = Operand::Rows(self.values.rows(keys));
-            matmul_serial(weights, values, MatMut::new(&mut out[start * d..][..rows * d], rows, d), false);
+            self.weighted_values(&scores, rows, &keys, &mut out[start * d..][..rows * d]);
         }
         all_lse
     }
@@ -121,9 +152,7 @@ impl Memory<'_> {
             let n_keys = keys.len();
             let block_queries = MatRef::strided(&queries[start * query_stride..], rows, d, query_stride);
             let d_out = MatRef::strided(&d_outputs[start * query_stride..], rows, d, query_stride);
-            weights.resize(rows * n_keys, 0.0);
-            let key_columns = self.columns(self.keys, &keys);
-            matmul_serial(block_queries, key_columns, MatMut::new(&mut weights, rows, n_keys), false);
+            self.products(block_queries, rows, &keys, &mut weights);
             d_scores.resize(rows * n_keys, 0.0);
             let value_columns = self.columns(more.value_panels, &keys);
             matmul_serial(d_out, value_columns, MatMut::new(&mut d_scores, rows, n_keys), false);

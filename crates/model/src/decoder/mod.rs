@@ -12,17 +12,20 @@ mod attention;
 mod cache;
 mod gradient;
 mod infer;
+mod int8;
 mod parameters;
 mod rope;
 
 pub use adapter::{Adapter, LoraConfig, LoraPair};
-pub use cache::KvCache;
+pub use cache::{KvCache, PAGE_TOKENS, PageCounter};
 pub use gradient::{Gradients, Learned, Sequence, Tape};
-pub use infer::{Chunk, Workspace};
+pub use infer::{Chunk, Inference, Workspace};
+pub use int8::Int8Weights;
 pub use parameters::{LayerParameters, Norm, Parameters, Projection};
 
 use crate::config::{Activation, DecoderConfig, Rope};
-use exsearch_kernels::{MatMut, MatRef, Operand, Panels, add, geglu, matmul, swiglu};
+use exsearch_kernels::{MatMut, MatRef, Operand, Panels, add, geglu, matmul, matmul_int8, swiglu};
+use int8::Base;
 use rayon::prelude::*;
 use rope::RopeTable;
 
@@ -79,6 +82,11 @@ impl Decoder {
         matmul(MatRef::new(hidden, m, h), head, MatMut::new(logits, m, v), false);
     }
 
+    /// How it generates: beside an adapter where there is one, in bytes where they are given, which must be this decoder's.
+    pub fn inference<'a>(&'a self, adapter: Option<&'a Adapter>, int8: Option<&'a Int8Weights>) -> Inference<'a> {
+        Inference { decoder: self, adapter, int8 }
+    }
+
     /// What the first layer sees of `token` `[h]`.
     fn embed(&self, token: u32, out: &mut [f32]) {
         self.parameters.embed(token, out);
@@ -123,17 +131,20 @@ struct Linear<'a> {
 }
 
 impl Linear<'_> {
-    /// Maps `x [m, in]` to `out [m, out]`. `inner` receives s·(x·A) `[m, rank]`, which the backward pass needs.
-    fn forward(&self, x: &[f32], m: usize, out: &mut Vec<f32>, inner: &mut Vec<f32>) {
+    /// Maps `x [m, in]` to `out [m, out]` with `base`, the base weight or another form of it. `inner` receives s·(x·A) `[m, rank]`.
+    fn forward(&self, base: Base<'_>, x: &[f32], m: usize, out: &mut Vec<f32>, inner: &mut Vec<f32>) {
         out.resize(m * self.base.n(), 0.0);
         inner.resize(self.lora.map_or(0, |(pair, _)| m * pair.a.n()), 0.0);
-        self.forward_into(x, m, out, inner);
+        self.forward_into(base, x, m, out, inner);
     }
 
-    /// [`Linear::forward`] into buffers; `inner` may be longer than `[m, rank]`.
-    fn forward_into(&self, x: &[f32], m: usize, out: &mut [f32], inner: &mut [f32]) {
+    /// As [`Linear::forward`], into buffers; `inner` may be longer than `[m, rank]`, and is what the backward pass needs.
+    fn forward_into(&self, base: Base<'_>, x: &[f32], m: usize, out: &mut [f32], inner: &mut [f32]) {
         let x = MatRef::new(x, m, self.base.k());
-        matmul(x, Operand::Panels(self.base), MatMut::new(out, m, self.base.n()), false);
+        match base {
+            Base::F32(panels) => matmul(x, Operand::Panels(panels), MatMut::new(out, m, panels.n()), false),
+            Base::Int8(rows, panels) => matmul_int8(rows, panels, out),
+        }
         if let Some(bias) = self.bias {
             out.chunks_exact_mut(bias.len()).for_each(|row| add(row, bias));
         }

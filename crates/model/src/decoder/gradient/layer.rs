@@ -3,7 +3,7 @@ use super::attend::AttentionBuffers;
 use super::tape::{LayerSaved, Normed, Scratch};
 use super::{Gradients, Pass};
 use crate::config::Activation;
-use crate::decoder::{Norm, Projection, infer::MIN_ROWS};
+use crate::decoder::{Base, Norm, Projection, infer::MIN_ROWS};
 use exsearch_kernels::{
     MatMut, MatRef, add, geglu_backward, matmul_packed, matmul_transposed, rms_norm, rms_norm_backward,
     rms_norm_weight_backward, scale, swiglu_backward,
@@ -130,7 +130,7 @@ impl Pass<'_> {
         out: &mut [f32],
     ) {
         let linear = self.decoder.linear(layer_idx, projection, self.adapter);
-        linear.forward_into(input, self.positions.len(), out, inner[projection as usize]);
+        linear.forward_into(Base::F32(linear.base), input, self.positions.len(), out, inner[projection as usize]);
     }
 
     /// A projection and, where the layer has it, the norm of what comes out of it.
