@@ -61,7 +61,7 @@ run_part() {
         limits) "$python" "$root/benches/engine/limits.py" "$threads" ;;
         sample-ours) sample ours ;;
         sample-llama-*) with_server "${part##*-}" sample "llama.cpp ${part##*-}" --server "http://127.0.0.1:${PORT:-8089}" \
-            --protocol llama-cpp --concurrency 8 ;;
+            --server-protocol llama-cpp --concurrency 8 ;;
         sample-serial) "$python" "$root/benches/trajectories/serial_transformers.py" "$results/model" \
             "$results/ours.jsonl" --threads "$threads" --limit "${PEER_LIMIT:-32}" ;;
         tokens-ours-*) "$CARGO_TARGET_DIR/release/exsearch-bench-generation" "$results/model" "${part##*-}" "$prompt" "$new" ;;

@@ -11,12 +11,12 @@ use std::sync::Arc;
 #[command(next_help_heading = "A server in place of the model's weights")]
 pub(crate) struct RemoteArgs {
     /// The server's address, http://host:port; of the model folder, which must be the same model's, only the tokenizer is used
-    #[arg(long, value_name = "URL", requires = "protocol", conflicts_with = "adapter")]
+    #[arg(long, value_name = "URL", requires = "server_protocol", conflicts_with = "adapter")]
     server: Option<String>,
     /// What it speaks: llama-server's or vLLM's way, which keep ids and log-probs, or OpenAI's completions or chat, of which only
     /// text is had
     #[arg(long, value_name = "NAME", requires = "server", value_parser = protocol_parser())]
-    protocol: Option<Protocol>,
+    server_protocol: Option<Protocol>,
     /// The name by which the server knows the model
     #[arg(long, value_name = "NAME", requires = "server")]
     server_model: Option<String>,
@@ -40,7 +40,7 @@ pub(crate) struct Remote {
 impl RemoteArgs {
     /// The server that the options name, if they name one.
     pub(crate) fn config(&self) -> Option<RemoteConfig> {
-        let mut config = RemoteConfig::new(self.server.as_deref()?, self.protocol?);
+        let mut config = RemoteConfig::new(self.server.as_deref()?, self.server_protocol?);
         config.model.clone_from(&self.server_model);
         config.key_env.clone_from(&self.key_env);
         config.key_file.clone_from(&self.key_file);

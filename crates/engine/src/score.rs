@@ -55,7 +55,10 @@ impl Engine<'_> {
         paths.sort_by(|a, b| a.ids.cmp(&b.ids));
         let mut branches = self.behind(0..paths.len(), 0, &self.new_cache(state), &paths, state);
         while !branches.is_empty() {
-            self.score_pass(&mut branches, &mut paths, state);
+            // What is stored may hold all of a branch.
+            if branches.iter().any(|branch| branch.pending() > 0) {
+                self.score_pass(&mut branches, &mut paths, state);
+            }
             let next = |branch: Branch| match branch.pending() {
                 0 => self.behind(branch.paths, branch.tokens.end, &branch.cache, &paths, state),
                 _ => vec![branch],

@@ -237,9 +237,16 @@ fn what_contexts_share_is_computed_once() {
     let continuations = vec![vec![5, 6, 7], vec![5, 6, 8], vec![9]];
     let requests =
         [[1, 2, 3], [1, 2, 4]].map(|tail| ScoreRequest { context: with(tail), continuations: continuations.clone() });
-    (&engine).score(&requests);
+    let scores = (&engine).score(&requests);
     // The prompt with 1 and 2; 3 and 4; 5 and 6 behind each.
     assert_eq!(engine.stats().n_prefilled, 82 + 2 + 4);
+
+    // A turn that went on from one of them left all that they share.
+    let engine = Engine::new(&decoder, None, &Letters, EngineConfig::default());
+    let mut generator = &engine;
+    generator.submit(request(requests[0].context.clone(), 0));
+    generator.wait();
+    assert_eq!((&engine).score(&requests), scores);
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn a_chat_server_answers_in_place_of_the_weights() {
     let model = tiny_model(folder.path());
     // Of the model folder only the tokenizer is read.
     std::fs::remove_file(model.join("model.safetensors")).expect("removed");
-    let line = format!("ask who? --json --model {{}} --index {{}} --server {url} --protocol chat");
+    let line = format!("ask who? --json --model {{}} --index {{}} --server {url} --server-protocol chat");
     let printed = run(&line, &[&model, &SMALL.index()]).ok();
     let trajectory: Trajectory = serde_json::from_str(&printed).expect("a trajectory");
     assert_eq!((trajectory.prediction.as_deref(), trajectory.outcome), (Some("Betty Hunt"), Outcome::Answered));
@@ -79,7 +79,7 @@ fn a_server_that_goes_leaves_what_was_done_before() {
     );
     std::fs::write(&config, text).expect("written");
     let sample = |url: &str| {
-        let line = format!("sample --config {{}} --questions {{}} --out {{}} --server {url} --protocol chat");
+        let line = format!("sample --config {{}} --questions {{}} --out {{}} --server {url} --server-protocol chat");
         run(&line, &[&config, &questions, &out])
     };
     sample(&going).failed(&["8 trajectories", "HTTP status 400", "the same command goes on"]);
@@ -99,10 +99,10 @@ fn servers_that_cannot_be_used_are_told_at_once() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     drop(listener);
-    ask(&format!("--server {url} --protocol llama-cpp")).failed(&[&url, "after 4 attempts"]);
-    ask("--server nowhere --protocol vllm").failed(&["nowhere", "http://"]);
-    ask(&format!("--server {url} --protocol vllm --key-env NO_SUCH_KEY")).failed(&["NO_SUCH_KEY", "not set"]);
-    for options in ["--protocol vllm", "--server http://x", "--server http://x --protocol grpc"] {
+    ask(&format!("--server {url} --server-protocol llama-cpp")).failed(&[&url, "after 4 attempts"]);
+    ask("--server nowhere --server-protocol vllm").failed(&["nowhere", "http://"]);
+    ask(&format!("--server {url} --server-protocol vllm --key-env NO_SUCH_KEY")).failed(&["NO_SUCH_KEY", "not set"]);
+    for options in ["--server-protocol vllm", "--server http://x", "--server http://x --server-protocol grpc"] {
         assert_eq!(ask(options).code, Some(2), "{options}");
     }
 }
