@@ -14,8 +14,9 @@
 # large-search large-curve large-add-ours large-add-peer. Each needs those before it.
 # MODEL is an HF folder, PYTHON an interpreter with torch, transformers and peft (default python3), CONFIG a run
 # configuration, ADAPTER a LoRA checkpoint or `none`, QUESTIONS a file of questions. From the environment: THREADS (default:
-# all), STEPS, ROUNDS, LENGTH, SIZES ("METHOD BATCH [LENGTH [checkpointed]],...") and TORCH_FLAGS of training; BATCHES, PROMPT and NEW of generation; N_QUESTIONS, N_SAMPLES and
-# PEER_LIMIT of trajectories; LARGE, PARTS, N_QUESTIONS and N_LARGE_QUESTIONS of late.
+# all); STEPS, ROUNDS, LENGTH, TORCH_FLAGS and SIZES ("METHOD BATCH [LENGTH [checkpointed]],...") of training; BATCHES, PROMPT
+# and NEW of generation; N_QUESTIONS, N_SAMPLES and PEER_LIMIT of trajectories; LARGE, PARTS, N_QUESTIONS and
+# N_LARGE_QUESTIONS of late.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 threads=${THREADS:-$(nproc)}

@@ -217,7 +217,7 @@ pub fn train(
     check_examples(&examples, student.decoder())?;
     let n_steps = config.epochs * examples.len().div_ceil(config.batch_size);
     let mut gradients = student.gradients();
-    let mut tape = Tape::new(config.activation_mb << 20);
+    let mut tape = Tape::new(config.activation_mb.saturating_mul(1 << 20));
     let mut moments: Vec<[Vec<f32>; 2]> =
         gradients.slices_mut().iter().map(|slice| [vec![0.0; slice.len()], vec![0.0; slice.len()]]).collect();
     let (mut step, mut n_updates, mut n_skipped_in_a_row) = (0, 0, 0);

@@ -14,8 +14,8 @@ golden.json
   steps.loss         loss = sum_rows weight_row * sum_t mask_{t+1} * nll_t / sum_rows sum_t mask_{t+1}
                      (mask as long as the row, its first value unused; weight counts in the numerator only)
   steps.grad_norm    L2 norm over all trained parameters before clipping to norm 1.0
-  full / lora        two AdamW steps each (lr 1e-3, betas .9/.999, eps 1e-8, weight_decay 0.01), and the logits of row 0 at
-                     the last position after both steps
+  full / lora        twenty AdamW steps each (lr 1e-3, betas .9/.999, eps 1e-8, weight_decay 0.01), and the logits of row 0 at
+                     the last position after the first two
 """
 import json
 import pathlib
@@ -150,8 +150,11 @@ def train(model, ids, mask, weights):
     model.train()
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01)
-    steps = []
-    for _ in range(2):
+    steps, after = [], None
+    for step in range(20):
+        if step == 2:
+            with torch.no_grad():
+                after = model(ids[:1]).logits[0, -1].tolist()
         nll = -model(ids).logits.log_softmax(-1)[:, :-1].gather(-1, ids[:, 1:, None])[..., 0]
         counted = mask[:, 1:]
         loss = (weights[:, None] * counted * nll).sum() / counted.sum()
@@ -161,9 +164,7 @@ def train(model, ids, mask, weights):
         optimizer.step()
         steps.append({"loss": loss.item(), "grad_norm": norm.item()})
     model.eval()
-    with torch.no_grad():
-        after = model(ids[:1]).logits[0, -1]
-    return {"steps": steps, "logits_after": after.tolist()}
+    return {"steps": steps, "logits_after": after}
 
 
 if __name__ == "__main__":
