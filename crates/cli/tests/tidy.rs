@@ -18,7 +18,11 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("model", &["schema", "kernels"]),
     ("engine", &["schema", "kernels", "model"]),
     ("trainer", &["schema", "kernels", "model"]),
-    ("run", &["schema", "corpus", "retriever", "agent", "trainset", "evaluation", "model", "engine", "trainer"]),
+    ("device", &["schema", "kernels", "model", "engine", "trainer"]),
+    (
+        "run",
+        &["schema", "corpus", "retriever", "agent", "trainset", "evaluation", "model", "engine", "trainer", "device"],
+    ),
     (
         "cli",
         &[
@@ -64,6 +68,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("safetensors", &["model"]),
     ("minijinja", &["model"]),
     ("ort", &["model"]),
+    ("burn-tensor", &["device"]),
     ("ureq", &["model", "retriever"]),
     ("axum", &["server"]),
     ("hyper", &["server"]),

@@ -1,7 +1,7 @@
 //! Questions to trajectories in a file: many at once, scored while their caches are warm, resumable after a kill.
 use crate::error::RunError;
 use crate::files::{self, Journal, with_suffix};
-use crate::workbench::{GeneratorConfig, Policy};
+use crate::workbench::{GeneratorConfig, LocalEngine, Policy};
 use exsearch_agent::{Agent, EventKind, Job, job_seed};
 use exsearch_schema::{QaRecord, Retriever, ScoreError, ScoreRequest, Trajectory};
 use exsearch_trainset::{Scored, answer_turns, score};
@@ -85,7 +85,7 @@ pub fn sample(
     let mut scorer = Scorer::new(task, policy, &engine);
     let mut failure = None;
     let mut new = Vec::with_capacity(jobs.len());
-    let _ = task.agent.run(&jobs, &policy.chat, &mut &engine, retriever, &mut |event| {
+    let _ = task.agent.run(&jobs, &policy.chat, &mut *engine.generator(), retriever, &mut |event| {
         let EventKind::Done(trajectory) = event.kind else { return ControlFlow::Continue(()) };
         let mut trajectory = *trajectory;
         trajectory.secs = 0.0;
@@ -148,14 +148,14 @@ fn read_back(task: &SampleTask<'_>) -> Result<Sampled, RunError> {
 /// Scores gold answers after trajectories, a few at a time. It alone sees the gold answers.
 struct Scorer<'a, 'm> {
     answers: HashMap<&'a str, Vec<Vec<u32>>>,
-    engine: &'a exsearch_engine::Engine<'m>,
+    engine: &'a LocalEngine<'m>,
     waiting: Vec<Trajectory>,
     known: HashMap<ScoreRequest, Result<Vec<f32>, ScoreError>>,
 }
 
 /// Scores equal requests once: many of a question's samples are the same trajectory.
 struct Once<'a, 'e, 'm> {
-    engine: &'e exsearch_engine::Engine<'m>,
+    engine: &'e LocalEngine<'m>,
     known: &'a mut HashMap<ScoreRequest, Result<Vec<f32>, ScoreError>>,
 }
 
@@ -167,14 +167,14 @@ impl exsearch_schema::Scorer for Once<'_, '_, '_> {
                 new.push(request.clone());
             }
         }
-        let scores = self.engine.score(&new);
+        let scores = self.engine.scorer().score(&new);
         self.known.extend(new.into_iter().zip(scores));
         requests.iter().map(|request| self.known[request].clone()).collect()
     }
 }
 
 impl<'a, 'm> Scorer<'a, 'm> {
-    fn new(task: &SampleTask<'a>, policy: &'m Policy, engine: &'a exsearch_engine::Engine<'m>) -> Self {
+    fn new(task: &SampleTask<'a>, policy: &'m Policy, engine: &'a LocalEngine<'m>) -> Self {
         let turns = |question: &'a QaRecord| (question.id.as_str(), answer_turns(&question.answers, &policy.chat));
         let answers = if task.scores.is_some() { task.questions.iter().map(turns).collect() } else { HashMap::new() };
         Self { answers, engine, waiting: Vec::new(), known: HashMap::new() }

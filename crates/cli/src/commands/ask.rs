@@ -1,11 +1,12 @@
 //! `exsearch ask`: one question to an answer with its evidence, step by step.
 use super::model::{ModelsDir, ensure_no_adapter};
+use crate::device::DeviceArgs;
 use crate::output::{Output, duration, printable, snippet};
 use crate::progress::{Progress, Unit};
 use crate::retriever;
 use anyhow::{Context, bail};
 use exsearch_agent::{Agent, AgentConfig, Event, EventKind, Job, Protocol, job_seed};
-use exsearch_run::{GeneratorConfig, Policy};
+use exsearch_run::{Device, GeneratorConfig, Policy};
 use exsearch_schema::{Author, Boundary, Hit, Incident, Outcome, Question, Trajectory};
 use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
@@ -27,6 +28,8 @@ pub(crate) struct Args {
     /// An adapter trained on the model
     #[arg(long, value_name = "DIR")]
     adapter: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// The index folder to search in
     #[arg(long, value_name = "DIR")]
     index: PathBuf,
@@ -70,8 +73,8 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
     let mut bar = output.progress("opening the model", Unit::Nothing, 0);
     let model = args.place.find(&args.model)?;
     ensure_no_adapter(&model)?;
-    let policy = Policy::open(&model, args.adapter.as_deref(), args.max_tokens)?;
-    let context = policy.decoder.max_positions();
+    let policy = Policy::open(&model, args.adapter.as_deref(), args.max_tokens, args.device.or(Device::Cpu))?;
+    let context = policy.max_positions();
     if context < args.max_tokens {
         bar.pause(|| output.note(format_args!("{} takes dialogues of {context} tokens at most", model.display())));
         agent = self::agent(&args, context)?;
@@ -102,7 +105,7 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
         }
     };
     let job = Job { question, sample_idx: 0, seed };
-    let _ = agent.run(&[job], &policy.chat, &mut &engine, &*index, &mut on_event);
+    let _ = agent.run(&[job], &policy.chat, &mut *engine.generator(), &*index, &mut on_event);
     drop(bar);
     if let Some(error) = failure {
         return Err(error);

@@ -1,5 +1,6 @@
 //! `exsearch sample`: questions to trajectories, many at once.
 use super::run_config;
+use crate::device::DeviceArgs;
 use crate::output::{Output, thousands};
 use crate::progress::Unit;
 use crate::retriever;
@@ -38,6 +39,8 @@ pub(crate) struct Args {
     /// A checkpoint trained on the model
     #[arg(long, value_name = "DIR")]
     adapter: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// Where the log-probs of the gold answers go (for `exsearch weigh`)
     #[arg(long, value_name = "FILE")]
     scores: Option<PathBuf>,
@@ -53,8 +56,9 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
     questions.truncate(args.limit.unwrap_or(usize::MAX));
     anyhow::ensure!(!questions.is_empty(), "{} gives no questions", args.questions.display());
     let index = retriever::open(&config.data.index)?;
-    let policy = Policy::open(&config.model, args.adapter.as_deref(), config.max_tokens)?;
-    let what = (&config.model, &args.adapter, &config.data.index, &config.protocol, agent.config());
+    let device = args.device.or(config.device);
+    let policy = Policy::open(&config.model, args.adapter.as_deref(), config.max_tokens, device)?;
+    let what = (&config.model, device, &args.adapter, &config.data.index, &config.protocol, agent.config());
     let task = SampleTask {
         agent: &agent,
         questions: &questions,

@@ -20,11 +20,11 @@ pub use cache::KvCache;
 pub use gradient::{BackwardWeights, Gradients, Learned};
 pub use infer::{Chunk, Workspace};
 pub use parameters::{LayerParameters, Norm, Parameters, Projection};
+pub use rope::RopeTable;
 
 use crate::config::{Activation, DecoderConfig, Rope};
 use exsearch_kernels::{MatMut, MatRef, Operand, Panels, add, geglu, matmul, swiglu};
 use rayon::prelude::*;
-use rope::RopeTable;
 
 /// A decoder: configuration, parameters and rotation tables.
 pub struct Decoder {
