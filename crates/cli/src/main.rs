@@ -3,6 +3,7 @@
 //! Parses, reports and sets the exit code (0 done, 1 failed, 2 wrong usage); each command is a file in `commands`. This crate
 //! alone prints (`output`, `progress`) and reads environment variables (`environment`).
 mod commands;
+mod device;
 mod environment;
 mod models;
 mod output;

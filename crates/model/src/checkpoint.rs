@@ -22,10 +22,30 @@ pub fn load_decoder(dir: &Path, max_positions: usize) -> Result<Decoder, ModelEr
 /// Writes a decoder as an HF folder; configuration and tokenizer are copied from `base`. The weights come last, so that a
 /// folder with weights is complete.
 pub fn save_decoder(decoder: &Decoder, base: &Path, dir: &Path, dtype: WeightDtype) -> Result<(), ModelError> {
-    weights::copy_sidecar_files(base, dir)?;
     let layout = decoder.parameters().tensors().map(|(name, shape, _)| (name, shape)).collect();
+    let mut tensors = decoder.parameters().tensors();
+    save_tensors(
+        layout,
+        |_| tensors.next().map(|(_, _, values)| values).expect("as many as announced"),
+        base,
+        dir,
+        dtype,
+    )
+}
+
+/// [`save_decoder`] for tensors wherever they lie: `layout` has their names and shapes, `tensor` is asked for the values of
+/// each by its number, in order.
+pub fn save_tensors(
+    layout: Vec<(String, Vec<usize>)>,
+    mut tensor: impl FnMut(usize) -> Vec<f32>,
+    base: &Path,
+    dir: &Path,
+    dtype: WeightDtype,
+) -> Result<(), ModelError> {
+    weights::copy_sidecar_files(base, dir)?;
+    let names: Vec<String> = layout.iter().map(|(name, _)| name.clone()).collect();
     weights::write_streaming(&dir.join("model.safetensors"), layout, dtype, |writer| {
-        decoder.parameters().tensors().try_for_each(|(name, _, values)| writer.put(&name, &values))
+        names.iter().enumerate().try_for_each(|(idx, name)| writer.put(name, &tensor(idx)))
     })
 }
 

@@ -1,6 +1,6 @@
 //! The configuration of a run: one TOML file, every field with a default or required, unknown ones refused.
 use crate::error::{RunError, io};
-use crate::workbench::GeneratorConfig;
+use crate::workbench::{Device, GeneratorConfig};
 use exsearch_agent::{Agent, AgentConfig, Protocol};
 use exsearch_engine::GenerationWeights;
 use exsearch_evaluation::EvalConfig;
@@ -25,6 +25,9 @@ pub struct RunConfig {
     /// The longest dialogue in tokens; shorter than the model's own limit to bound memory. Default 2048.
     #[serde(default = "default_max_tokens")]
     pub max_tokens: usize,
+    /// Where the model is computed: `cpu`, `gpu`, or `gpu-bf16` with bf16 weights. Default `cpu`.
+    #[serde(default, skip_serializing_if = "Device::is_cpu")]
+    pub device: Device,
     /// A file with prompts and marks in place of the built-in ones (see `crates/agent/src/default_protocol.toml`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<PathBuf>,

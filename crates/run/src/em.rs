@@ -143,7 +143,7 @@ impl<'a> Loop<'a> {
             sampler: config.sampler()?,
             evaluator: config.evaluator()?,
             sets: read_sets(config)?,
-            policy: Policy::open(&config.model, None, config.max_tokens)?,
+            policy: Policy::open(&config.model, None, config.max_tokens, config.device)?,
         })
     }
 

@@ -1,6 +1,9 @@
 //! What stops a run, in terms that a user can act on.
 use std::path::{Path, PathBuf};
 
+const HOW_TO_BUILD_FOR_GPUS: &str = "build it with `cargo build --release -p exsearch-cli --features wgpu` (any GPU), \
+                                     `vulkan` (faster on a card with Vulkan) or `cuda` in its place";
+
 /// Why a run cannot start or go on. Whatever was finished before stays and is used by the next call.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -16,6 +19,13 @@ pub enum RunError {
     /// The model or a checkpoint.
     #[error(transparent)]
     Model(#[from] exsearch_model::ModelError),
+    /// A GPU is asked for.
+    #[error("this exsearch was built without GPUs; {HOW_TO_BUILD_FOR_GPUS}, or leave out --device and `device`")]
+    BuiltWithoutGpu,
+    /// The GPU, or a model on it.
+    #[cfg(feature = "gpu")]
+    #[error(transparent)]
+    Device(#[from] exsearch_device::DeviceError),
     /// The agent's settings or protocol.
     #[error(transparent)]
     Agent(#[from] exsearch_agent::AgentError),

@@ -24,4 +24,4 @@ pub use sampling::{LanguageModel, SampleProgress, SampleTask, Sampled, sample, s
 pub use summary::{Outcome, StageSummary, report_of};
 pub use training::train_checkpoint;
 pub use warmup::{WarmupStats, read_gold, replay};
-pub use workbench::{GeneratorConfig, Policy};
+pub use workbench::{Device, GeneratorConfig, LocalEngine, Policy};

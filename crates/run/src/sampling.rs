@@ -70,8 +70,8 @@ pub fn sample(
     on_progress: &mut dyn FnMut(SampleProgress),
 ) -> Result<Sampled, RunError> {
     let engine = policy.engine(generator);
-    let (mut generator, mut scorer) = (&engine, &engine);
-    let model = LanguageModel { chat: &policy.chat, generator: &mut generator, scorer: Some(&mut scorer) };
+    let (mut generator, mut scorer) = (engine.generator(), engine.scorer());
+    let model = LanguageModel { chat: &policy.chat, generator: &mut *generator, scorer: Some(&mut *scorer) };
     sample_with(task, model, retriever, on_progress)
 }
 

@@ -2,10 +2,8 @@
 use crate::error::RunError;
 use crate::files;
 use crate::workbench::Policy;
-use exsearch_model::checkpoint::{save_adapter, save_decoder};
-use exsearch_model::weights::WeightDtype;
 use exsearch_schema::Example;
-use exsearch_trainer::{Method, StepReport, Student, TrainConfig, train};
+use exsearch_trainer::{StepReport, TrainConfig};
 use std::path::Path;
 
 /// Trains the policy on `examples` and leaves the checkpoint in `dir` with the steps beside it (`<dir>.steps.jsonl`), or
@@ -31,19 +29,7 @@ pub fn train_checkpoint(
     if partial.is_dir() {
         std::fs::remove_dir_all(&partial).map_err(crate::error::io(&partial))?;
     }
-    match config.method {
-        Method::Lora => {
-            let Policy { decoder, adapter, base, .. } = policy;
-            let adapter = adapter.get_or_insert_with(|| config.new_adapter(decoder));
-            train(Student::Adapter { decoder, adapter }, examples, config, &mut keep)?;
-            save_adapter(adapter, base, &partial)?;
-        }
-        Method::Full => {
-            policy.merge_adapter();
-            train(Student::Full(&mut policy.decoder), examples, config, &mut keep)?;
-            save_decoder(&policy.decoder, &policy.base, &partial, WeightDtype::F32)?;
-        }
-    }
+    policy.train(examples, config, &partial, &mut keep)?;
     files::write_jsonl(&steps_path, &steps)?;
     std::fs::rename(&partial, dir).map_err(crate::error::io(dir))?;
     Ok(steps)

@@ -5,9 +5,14 @@
 //! The weight stands in the numerator only, so a sample that explains the answer badly teaches less, not the same.
 //!
 //! Knows nothing of agents, questions or retrieval: it meets them in `train.jsonl`.
-use exsearch_kernels::{Adamw, SplitMix64};
-use exsearch_model::decoder::{Adapter, Decoder, Gradients, LoraConfig, Sequence, Tape};
+mod on_cpu;
+
+pub use exsearch_kernels::Adamw;
+
+use exsearch_kernels::SplitMix64;
+use exsearch_model::decoder::{Adapter, Decoder, LoraConfig};
 use exsearch_schema::Example;
+use on_cpu::OnCpu;
 use serde::{Deserialize, Serialize};
 
 /// How to train.
@@ -124,7 +129,34 @@ pub enum TrainError {
     Diverged(usize),
 }
 
-/// What is trained, and on what.
+/// What [`train_learner`] asks of a model, wherever its parameters lie.
+pub trait Learner {
+    /// Ids are below this.
+    fn vocab_size(&self) -> usize;
+
+    /// The longest example it takes, in tokens.
+    fn max_positions(&self) -> usize;
+
+    /// Computes the gradient of a step's loss in place of the one before, and keeps it. In the loss each target of an example
+    /// counts `example.weight / n_targets`, `n_targets` being the targets of the whole batch.
+    fn learn(&mut self, batch: &[&Example], n_targets: usize) -> Measured;
+
+    /// Updates the parameters by the kept gradient, multiplied with `factor` first.
+    fn update(&mut self, settings: &Adamw, factor: f32);
+}
+
+/// What [`Learner::learn`] found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measured {
+    /// The step's loss.
+    pub loss: f64,
+    /// Sum over targets of -log p.
+    pub nll: f64,
+    /// The Euclidean norm of the gradient.
+    pub grad_norm: f64,
+}
+
+/// What is trained on CPU, and on what.
 pub enum Student<'a> {
     /// An adapter beside a frozen decoder.
     Adapter {
@@ -160,10 +192,19 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
+    /// The shape of the adapters.
+    pub fn lora(&self) -> LoraConfig {
+        LoraConfig { rank: self.lora_rank, alpha: self.lora_alpha }
+    }
+
     /// A fresh adapter as these settings want it.
     pub fn new_adapter(&self, decoder: &Decoder) -> Adapter {
-        let lora = LoraConfig { rank: self.lora_rank, alpha: self.lora_alpha };
-        Adapter::new(&lora, decoder.config(), self.seed)
+        Adapter::new(&self.lora(), decoder.config(), self.seed)
+    }
+
+    /// Memory for what layers keep for the backward pass.
+    pub fn activation_bytes(&self) -> usize {
+        self.activation_mb.saturating_mul(1 << 20)
     }
 
     /// Refuses settings that make no sense.
@@ -206,7 +247,17 @@ impl TrainConfig {
 /// Trains on `examples` and calls `on_step` after every step. The same student, examples and settings give the same result
 /// to the bit, on any number of threads. Examples without a target or with weight 0 are left out.
 pub fn train(
-    mut student: Student<'_>,
+    student: Student<'_>,
+    examples: &[Example],
+    config: &TrainConfig,
+    on_step: &mut dyn FnMut(&StepReport),
+) -> Result<(), TrainError> {
+    train_learner(&mut OnCpu::new(student, config.activation_bytes()), examples, config, on_step)
+}
+
+/// [`train`] for any learner; what its numbers depend on is the learner's affair.
+pub fn train_learner(
+    learner: &mut dyn Learner,
     examples: &[Example],
     config: &TrainConfig,
     on_step: &mut dyn FnMut(&StepReport),
@@ -214,26 +265,28 @@ pub fn train(
     config.check()?;
     let examples: Vec<&Example> =
         examples.iter().filter(|example| example.weight != 0.0 && example.n_target_tokens() > 0).collect();
-    check_examples(&examples, student.decoder())?;
+    check_examples(&examples, learner)?;
     let n_steps = config.epochs * examples.len().div_ceil(config.batch_size);
-    let mut gradients = student.gradients();
-    let mut tape = Tape::new(config.activation_mb.saturating_mul(1 << 20));
-    let mut moments: Vec<[Vec<f32>; 2]> =
-        gradients.slices_mut().iter().map(|slice| [vec![0.0; slice.len()], vec![0.0; slice.len()]]).collect();
     let (mut step, mut n_updates, mut n_skipped_in_a_row) = (0, 0, 0);
     for epoch in 0..config.epochs {
         let order = shuffled(examples.len(), config.seed.wrapping_add(epoch as u64));
         for batch in order.chunks(config.batch_size) {
             step += 1;
             let batch: Vec<&Example> = batch.iter().map(|&idx| examples[idx]).collect();
-            let mut report = accumulate(&student, &batch, &mut gradients, &mut tape);
-            report.step = step;
-            report.n_steps = n_steps;
-            report.learning_rate = config.learning_rate_at(step, n_steps);
-            report.grad_norm = gradients.norm();
-            report.skipped = !(report.loss.is_finite() && report.grad_norm.is_finite());
+            let n_target_tokens = batch.iter().map(|example| example.n_target_tokens()).sum();
+            let measured = learner.learn(&batch, n_target_tokens);
+            let report = StepReport {
+                step,
+                n_steps,
+                loss: measured.loss,
+                nll: measured.nll / n_target_tokens as f64,
+                grad_norm: measured.grad_norm,
+                learning_rate: config.learning_rate_at(step, n_steps),
+                n_target_tokens,
+                n_tokens: batch.iter().map(|example| example.ids.len()).sum(),
+                skipped: !(measured.loss.is_finite() && measured.grad_norm.is_finite()),
+            };
             if report.skipped {
-                gradients.clear();
                 n_skipped_in_a_row += 1;
                 if n_skipped_in_a_row == MAX_SKIPPED_IN_A_ROW {
                     return Err(TrainError::Diverged(n_skipped_in_a_row));
@@ -242,8 +295,7 @@ pub fn train(
                 n_skipped_in_a_row = 0;
                 n_updates += 1;
                 let clip = (f64::from(config.max_grad_norm) / (report.grad_norm + 1e-6)).min(1.0) as f32;
-                let adamw = config.adamw(report.learning_rate, n_updates);
-                update(&mut student, &mut gradients, &mut moments, clip, &adamw);
+                learner.update(&config.adamw(report.learning_rate, n_updates), clip);
             }
             on_step(&report);
         }
@@ -253,7 +305,7 @@ pub fn train(
 
 const MAX_SKIPPED_IN_A_ROW: usize = 5;
 
-fn check_examples(examples: &[&Example], decoder: &Decoder) -> Result<(), TrainError> {
+fn check_examples(examples: &[&Example], learner: &dyn Learner) -> Result<(), TrainError> {
     if examples.is_empty() {
         return Err(TrainError::NoExamples);
     }
@@ -267,13 +319,13 @@ fn check_examples(examples: &[&Example], decoder: &Decoder) -> Result<(), TrainE
         if example.loss_mask[0] != 0 {
             return Err(malformed("the first token has nothing to be predicted from"));
         }
-        if example.ids.iter().any(|id| *id as usize >= decoder.config().vocab_size) {
+        if example.ids.iter().any(|id| *id as usize >= learner.vocab_size()) {
             return Err(malformed("a token id is outside the model's vocabulary; was it made with another tokenizer?"));
         }
         if !example.weight.is_finite() {
             return Err(malformed("the weight is not finite"));
         }
-        let (length, limit) = (example.ids.len(), decoder.max_positions());
+        let (length, limit) = (example.ids.len(), learner.max_positions());
         if length > limit {
             return Err(TrainError::TooLong { question_id, length, limit });
         }
@@ -281,94 +333,10 @@ fn check_examples(examples: &[&Example], decoder: &Decoder) -> Result<(), TrainE
     Ok(())
 }
 
-/// Adds the gradients of a step's examples.
-fn accumulate(student: &Student<'_>, batch: &[&Example], gradients: &mut Gradients, tape: &mut Tape) -> StepReport {
-    let n_targets: usize = batch.iter().map(|example| example.n_target_tokens()).sum();
-    let weights = |example: &&Example| -> Vec<f32> {
-        let weight = example.weight / n_targets as f32;
-        example.loss_mask.iter().map(|mask| f32::from(*mask) * weight).collect()
-    };
-    let weights: Vec<Vec<f32>> = batch.iter().map(weights).collect();
-    let sequences: Vec<Sequence<'_>> =
-        batch.iter().zip(&weights).map(|(example, weights)| Sequence { ids: &example.ids, weights }).collect();
-    let (mut loss, mut nll) = (0.0, 0.0);
-    for sequences in passes(&sequences) {
-        let learned = match student {
-            Student::Adapter { decoder, adapter } => decoder.learn(Some(adapter), sequences, gradients, tape),
-            Student::Full(decoder) => decoder.learn(None, sequences, gradients, tape),
-        };
-        loss += learned.loss;
-        nll += learned.nll / n_targets as f64;
-    }
-    StepReport {
-        step: 0,
-        n_steps: 0,
-        loss,
-        nll,
-        grad_norm: 0.0,
-        learning_rate: 0.0,
-        n_target_tokens: n_targets,
-        n_tokens: batch.iter().map(|example| example.ids.len()).sum(),
-        skipped: false,
-    }
-}
-
-/// Cuts a step's sequences into passes: as many neighbours as [`PASS_TOKENS`] holds, or one that is longer.
-fn passes<'s, 'a>(sequences: &'s [Sequence<'a>]) -> impl Iterator<Item = &'s [Sequence<'a>]> {
-    let mut rest = sequences;
-    std::iter::from_fn(move || {
-        let ends = rest.iter().scan(0, |n_tokens, sequence| {
-            *n_tokens += sequence.ids.len();
-            Some(*n_tokens)
-        });
-        let n_fit = ends.take_while(|n_tokens| *n_tokens <= PASS_TOKENS).count();
-        let (pass, later) = rest.split_at(n_fit.max(1).min(rest.len()));
-        rest = later;
-        (!pass.is_empty()).then_some(pass)
-    })
-}
-
-/// Tokens of short examples that are computed in one pass: what a pass costs beside its tokens, such as reading all weights,
-/// is then nothing.
-const PASS_TOKENS: usize = 512;
-
-/// One step of AdamW; leaves the gradients at zero.
-fn update(
-    student: &mut Student<'_>,
-    gradients: &mut Gradients,
-    moments: &mut [[Vec<f32>; 2]],
-    clip: f32,
-    settings: &Adamw,
-) {
-    let parameters = match student {
-        Student::Adapter { adapter, .. } => adapter.slices_mut(),
-        Student::Full(decoder) => decoder.parameters_mut().slices_mut(),
-    };
-    for ((parameters, gradient), [first, second]) in parameters.into_iter().zip(gradients.slices_mut()).zip(moments) {
-        settings.update(clip, parameters, gradient, [first, second]);
-    }
-}
-
 impl TrainConfig {
     fn adamw(&self, learning_rate: f32, step: i32) -> Adamw {
         let Self { beta1, beta2, epsilon, weight_decay, .. } = *self;
         Adamw { learning_rate, beta1, beta2, epsilon, weight_decay, step }
-    }
-}
-
-impl Student<'_> {
-    fn decoder(&self) -> &Decoder {
-        match self {
-            Self::Adapter { decoder, .. } => decoder,
-            Self::Full(decoder) => decoder,
-        }
-    }
-
-    fn gradients(&self) -> Gradients {
-        match self {
-            Self::Adapter { adapter, .. } => Gradients::of_adapter(adapter),
-            Self::Full(decoder) => Gradients::of_parameters(decoder.parameters()),
-        }
     }
 }
 
@@ -404,21 +372,6 @@ mod tests {
         assert_ne!(order, shuffled(100, 2));
         order.sort_unstable();
         assert!(order.into_iter().eq(0..100));
-    }
-
-    #[test]
-    fn short_neighbours_share_a_pass_and_a_long_one_has_its_own() {
-        let ids = vec![0; 3 * PASS_TOKENS];
-        let weights = vec![0.0; ids.len()];
-        let check = |lengths: &[usize], expected: &[usize]| {
-            let sequences: Vec<Sequence<'_>> =
-                lengths.iter().map(|&n| Sequence { ids: &ids[..n], weights: &weights[..n] }).collect();
-            let sizes: Vec<usize> = passes(&sequences).map(<[_]>::len).collect();
-            assert_eq!(sizes, expected, "{lengths:?}");
-        };
-        check(&[], &[]);
-        check(&[100, 200, 212, 1], &[3, 1]);
-        check(&[513, 10, 1500, 512], &[1, 1, 1, 1]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `exsearch ask`: one question to an answer with its evidence, step by step.
 use super::model::{ModelsDir, ensure_no_adapter};
+use crate::device::DeviceArgs;
 use crate::output::{Output, duration, printable, snippet};
 use crate::progress::{Progress, Unit};
 use crate::remote::{self, RemoteArgs};
@@ -7,7 +8,7 @@ use crate::retriever;
 use anyhow::{Context, bail};
 use exsearch_agent::{Agent, AgentConfig, Event, EventKind, Job, Protocol, job_seed};
 use exsearch_engine::GenerationWeights;
-use exsearch_run::{GeneratorConfig, Policy};
+use exsearch_run::{Device, GeneratorConfig, Policy};
 use exsearch_schema::{Author, Boundary, ChatCodec, Generator, Hit, Incident, Outcome, Question, Trajectory};
 use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
@@ -29,6 +30,8 @@ pub(crate) struct Args {
     /// An adapter trained on the model
     #[arg(long, value_name = "DIR")]
     adapter: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// The index folder to search in
     #[arg(long, value_name = "DIR")]
     index: PathBuf,
@@ -86,8 +89,8 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
     let (policy, engine, mut local, remote, mut turns);
     let (chat, generator): (&dyn ChatCodec, &mut dyn Generator) = match args.remote.config() {
         None => {
-            policy = Policy::open(&model, args.adapter.as_deref(), args.max_tokens)?;
-            let context = policy.decoder.max_positions();
+            policy = Policy::open(&model, args.adapter.as_deref(), args.max_tokens, args.device.or(Device::Cpu))?;
+            let context = policy.max_positions();
             if context < args.max_tokens {
                 bar.pause(|| {
                     output.note(format_args!("{} takes dialogues of {context} tokens at most", model.display()))
@@ -99,8 +102,8 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
                 Weights::Int8 => GenerationWeights::Int8,
             };
             engine = policy.engine(&GeneratorConfig { weights, ..GeneratorConfig::default() });
-            local = &engine;
-            (&policy.chat, &mut local)
+            local = engine.generator();
+            (&policy.chat, &mut *local)
         }
         Some(config) => {
             remote = remote::open(&config, &model, args.max_tokens)?;

@@ -1,10 +1,11 @@
 //! `exsearch quickstart`: the whole of ExSearch on a small fictional world, in one command.
 use super::world::{Found, found, remove_manifest};
 use super::{index, model, run as em};
+use crate::device::DeviceArgs;
 use crate::output::{Output, duration};
 use anyhow::{Context, bail};
 use exsearch_corpus::{World, WorldConfig};
-use exsearch_run::RunConfig;
+use exsearch_run::{Device, RunConfig};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -25,6 +26,8 @@ pub(crate) struct Args {
     /// The model to teach: a folder, a .gguf file, or organization/name on the Hugging Face hub
     #[arg(long, value_name = "MODEL", default_value = "smollm2-135m")]
     model: String,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// A smaller world and less of everything: checks that all parts work, teaches little
     #[arg(long)]
     tiny: bool,
@@ -37,6 +40,8 @@ const WORLD: &str = include_str!("../quickstart_world.toml");
 
 pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
     let started = Instant::now();
+    let device = args.device.or(Device::Cpu);
+    device.check()?;
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot create {}", args.out.display()))?;
     let world_config = world_config(&args);
     let world = make_world(&args.out.join("world"), &world_config, output)?;
@@ -53,7 +58,8 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
     let quoted = serde_json::to_string(&model.display().to_string())?;
     let text = text.replace("\"@MODEL@\"", &quoted).replace("\"@SEED@\"", &args.seed.to_string());
     std::fs::write(&config_path, text).with_context(|| format!("cannot write {}", config_path.display()))?;
-    let config = RunConfig::open(&config_path)?;
+    let mut config = RunConfig::open(&config_path)?;
+    config.device = device;
     let run_dir = args.out.join("run");
     let outcome = em::execute(&config, &run_dir, output)?;
     em::show(&outcome, &run_dir, output)?;

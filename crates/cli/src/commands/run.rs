@@ -1,4 +1,5 @@
 //! `exsearch run`: a configuration to a run folder: warm-up, EM iterations, evaluations, report.
+use crate::device::DeviceArgs;
 use crate::output::{Output, duration, thousands};
 use crate::progress::{Progress, Unit};
 use crate::retriever;
@@ -18,10 +19,14 @@ pub(crate) struct Args {
     /// The run folder
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
-    let config = RunConfig::open(&args.config)?;
+    let mut config = RunConfig::open(&args.config)?;
+    config.device = args.device.or(config.device);
+    config.device.check()?;
     let outcome = execute(&config, &args.out, output)?;
     show(&outcome, &args.out, output)
 }

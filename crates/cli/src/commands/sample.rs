@@ -1,5 +1,6 @@
 //! `exsearch sample`: questions to trajectories, many at once.
 use super::run_config;
+use crate::device::DeviceArgs;
 use crate::output::{Output, thousands};
 use crate::progress::Unit;
 use crate::remote::{self, RemoteArgs};
@@ -41,6 +42,8 @@ pub(crate) struct Args {
     /// A checkpoint trained on the model
     #[arg(long, value_name = "DIR")]
     adapter: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// Where the log-probs of the gold answers go (for `exsearch weigh`)
     #[arg(long, value_name = "FILE")]
     scores: Option<PathBuf>,
@@ -65,7 +68,8 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
     );
     // A server may come back at another address.
     let served = remote.as_ref().map(|remote| (remote.protocol, &remote.model, &remote.extra));
-    let model = (&config.model, &args.adapter, config.generator.weights);
+    let device = args.device.or(config.device);
+    let model = (&config.model, device, &args.adapter, config.generator.weights);
     let what = (model, &config.data.index, &config.protocol, agent.config(), &served);
     let task = SampleTask {
         agent: &agent,
@@ -87,7 +91,7 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
     };
     let sampled = match &remote {
         None => {
-            let policy = Policy::open(&config.model, args.adapter.as_deref(), config.max_tokens)?;
+            let policy = Policy::open(&config.model, args.adapter.as_deref(), config.max_tokens, device)?;
             exsearch_run::sample(&task, &policy, &config.generator, &*index, &mut on_progress)?
         }
         Some(remote) => {

@@ -1,5 +1,6 @@
 //! `exsearch train`: a training set to a checkpoint.
 use super::run_config;
+use crate::device::DeviceArgs;
 use crate::output::Output;
 use crate::progress::Unit;
 use exsearch_run::{Policy, read_jsonl, train_checkpoint};
@@ -22,6 +23,8 @@ pub(crate) struct Args {
     /// The checkpoint to go on from
     #[arg(long, value_name = "DIR")]
     adapter: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// Where the checkpoint goes; its steps are written beside it
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -31,7 +34,8 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
     let config = run_config(&args.config)?;
     let settings = if args.warmup { &config.warmup } else { &config.train };
     let examples: Vec<Example> = read_jsonl(&args.examples)?;
-    let mut policy = Policy::open(&config.model, args.adapter.as_deref(), config.max_tokens)?;
+    let device = args.device.or(config.device);
+    let mut policy = Policy::open(&config.model, args.adapter.as_deref(), config.max_tokens, device)?;
     let mut bar = output.progress("training", Unit::Nothing, 0);
     let mut is_first = true;
     let steps = train_checkpoint(&mut policy, &examples, settings, &args.out, &mut |step| {

@@ -57,6 +57,18 @@ fn wrong_usage_is_exit_code_2() {
     assert!(run("serch x", &[]).stderr.contains("search"), "the nearest command is named");
 }
 
+#[cfg(not(any(feature = "wgpu", feature = "cuda")))]
+#[test]
+fn a_build_without_gpus_says_how_to_get_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for device in ["gpu", "gpu-bf16"] {
+        let ran = run(&format!("quickstart --device {device} --out {{}}"), &[&folder.path().join("q")]);
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        assert!(ran.stderr.contains("--features wgpu"), "{ran:?}");
+    }
+    assert_eq!(folder.path().read_dir().expect("it is there").count(), 0, "nothing was begun");
+}
+
 #[test]
 fn threads_do_not_change_results() {
     let search =

@@ -22,12 +22,12 @@ pub use gradient::{Gradients, Learned, Sequence, Tape};
 pub use infer::{Chunk, Inference, Workspace};
 pub use int8::Int8Weights;
 pub use parameters::{LayerParameters, Norm, Parameters, Projection};
+pub use rope::RopeTable;
 
 use crate::config::{Activation, DecoderConfig, Rope};
 use exsearch_kernels::{MatMut, MatRef, Operand, Panels, add, geglu, matmul, matmul_int8, swiglu};
 use int8::Base;
 use rayon::prelude::*;
-use rope::RopeTable;
 
 /// A decoder: configuration, parameters and rotation tables.
 pub struct Decoder {

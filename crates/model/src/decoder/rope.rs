@@ -4,15 +4,18 @@ use crate::config::{Rope, RopeScaling};
 use exsearch_kernels::rope;
 use rayon::prelude::*;
 
-/// `[max_positions, d / 2]`.
-pub(super) struct RopeTable {
-    cos: Vec<f32>,
-    sin: Vec<f32>,
+/// The angles of one rotation, each of both `[max_positions, d / 2]`.
+pub struct RopeTable {
+    /// Their cosines, stretched as the rotation asks for.
+    pub cos: Vec<f32>,
+    /// Their sines, likewise.
+    pub sin: Vec<f32>,
     half: usize,
 }
 
 impl RopeTable {
-    pub(super) fn new(rope: &Rope, head_dim: usize, max_positions: usize) -> Self {
+    /// The table for positions below `max_positions`.
+    pub fn new(rope: &Rope, head_dim: usize, max_positions: usize) -> Self {
         let half = head_dim / 2;
         let frequencies: Vec<f32> = (0..half)
             .map(|idx| {
