@@ -47,7 +47,7 @@ pub enum GenerationWeights {
     /// The model's own.
     #[default]
     F32,
-    /// Rounded to 8 bits in blocks of 32. Log-probs of generations are then those of the rounded model, which is what was
+    /// Rounded to 8 bits in blocks of 64. Log-probs of generations are then those of the rounded model, which is what was
     /// sampled from; adapters apply in f32 on top.
     Int8,
 }

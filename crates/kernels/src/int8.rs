@@ -1,5 +1,5 @@
-//! Products of bytes: `C[m, n] = A[m, k] · B[k, n]`, both sides rounded to 8 bits in blocks of 32 along k with a scale each, as
-//! llama.cpp's Q8_0 has it.
+//! Products of bytes: `C[m, n] = A[m, k] · B[k, n]`, both sides rounded to 8 bits in blocks of 64 along k with a scale each:
+//! llama.cpp's Q8_0 with longer blocks.
 //!
 //! Sums within a block are integers, the same in any order. Blocks are added in ascending order, one fused multiply-add each:
 //! every instruction set gives the same bits, and a row does not depend on those beside it.
@@ -13,7 +13,7 @@ use crate::rows::multiversion;
 use rayon::prelude::*;
 
 /// Values that share a scale.
-const BLOCK: usize = 32;
+const BLOCK: usize = 64;
 /// The largest byte.
 const STEPS: f32 = 127.0;
 /// Zero, as B's byte without a sign.
@@ -27,7 +27,7 @@ const MIN_PARALLEL_WORK: usize = 1 << 21;
 /// unless they read as many bytes of B as this, which takes as long.
 const MIN_PARALLEL_BYTES: usize = 1 << 18;
 
-/// 32 rows of 32 columns of B.
+/// 64 rows of 32 columns of B.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct Block {
@@ -36,9 +36,9 @@ struct Block {
     lines: [[[u8; 4]; LANES]; BLOCK / 4],
 }
 
-/// A packed matrix B `[k, n]` in bytes: 1.125 of them a value.
+/// A packed matrix B `[k, n]` in bytes: 1.06 of them a value.
 pub struct Int8Panels {
-    /// By 32 columns, by 32 rows; what is missing of either is zero.
+    /// By 32 columns, by 64 rows; what is missing of either is zero.
     blocks: Vec<Block>,
     k: usize,
     n: usize,
@@ -47,19 +47,14 @@ pub struct Int8Panels {
 /// Rows A `[m, k]` in bytes: room that is used again.
 #[derive(Default)]
 pub struct Int8Rows {
+    /// `[m, n_blocks · 64]`.
+    bytes: Vec<i8>,
     /// `[m, n_blocks]`.
-    blocks: Vec<RowBlock>,
+    scales: Vec<f32>,
+    /// `[m, n_blocks]`: -128 times the sum of the block's bytes.
+    starts: Vec<i32>,
     m: usize,
     k: usize,
-}
-
-/// 32 values of a row of A.
-#[derive(Clone, Copy)]
-struct RowBlock {
-    bytes: [i8; BLOCK],
-    /// -128 times the sum of the bytes.
-    start: i32,
-    scale: f32,
 }
 
 impl Int8Panels {
@@ -77,11 +72,10 @@ impl Int8Panels {
                     for (value, line) in column.iter_mut().zip(values.chunks_exact(LANES)) {
                         *value = line[lane];
                     }
-                    let (steps, scale) = steps_and_scale(&column);
-                    block.scales[lane] = scale;
-                    for (line, values) in block.lines.iter_mut().zip(column.chunks_exact(4)) {
-                        let byte = |idx: usize| crate::bytes::round(values[idx] * steps) as u8;
-                        line[lane] = std::array::from_fn(|idx| ZERO.wrapping_add(byte(idx)));
+                    let (mut bytes, mut start) = ([0; BLOCK], [0]);
+                    quantize(&column, &mut bytes, &mut block.scales[lane..=lane], &mut start);
+                    for (line, bytes) in block.lines.iter_mut().zip(bytes.chunks_exact(4)) {
+                        line[lane] = std::array::from_fn(|idx| ZERO.wrapping_add(bytes[idx] as u8));
                     }
                 }
             }
@@ -106,34 +100,37 @@ impl Int8Rows {
         assert!(k > 0 && values.len().is_multiple_of(k), "rows of k values");
         let n_blocks = k.div_ceil(BLOCK);
         (self.m, self.k) = (values.len() / k, k);
-        self.blocks.resize(self.m * n_blocks, RowBlock { bytes: [0; BLOCK], start: 0, scale: 0.0 });
-        let rows = values.par_chunks_exact(k).zip(self.blocks.par_chunks_exact_mut(n_blocks)).with_min_len(16);
-        rows.for_each(|(values, blocks)| quantize(values, blocks));
-    }
-}
-
-/// What takes the values of a block to bytes, and back; NaN for the latter where one of them is not finite.
-#[inline(always)]
-fn steps_and_scale(values: &[f32; BLOCK]) -> (f32, f32) {
-    // As integers, the bits of floats are ordered as their sizes are, and what is not finite comes last.
-    let bits = values.iter().fold(0, |largest, value| (value.to_bits() & (u32::MAX >> 1)).max(largest));
-    match f32::from_bits(bits) {
-        largest if !largest.is_finite() => (0.0, f32::NAN),
-        largest if largest > 1e-30 => (STEPS / largest, largest / STEPS),
-        _ => (0.0, 0.0),
+        self.bytes.clear();
+        self.bytes.resize(self.m * n_blocks * BLOCK, 0);
+        self.scales.resize(self.m * n_blocks, 0.0);
+        self.starts.resize(self.m * n_blocks, 0);
+        let bytes = self.bytes.par_chunks_exact_mut(n_blocks * BLOCK);
+        let factors = self.scales.par_chunks_exact_mut(n_blocks).zip(self.starts.par_chunks_exact_mut(n_blocks));
+        values
+            .par_chunks_exact(k)
+            .zip(bytes)
+            .zip(factors)
+            .with_min_len(16)
+            .for_each(|((values, bytes), (scales, starts))| quantize(values, bytes, scales, starts));
     }
 }
 
 multiversion! {
-    /// Rounds a row.
-    fn quantize(values: &[f32], blocks: &mut [RowBlock]) {
-        for (values, block) in values.chunks(BLOCK).zip(blocks) {
-            let mut padded = [0.0; BLOCK];
-            padded[..values.len()].copy_from_slice(values);
-            let (steps, scale) = steps_and_scale(&padded);
-            let bytes = padded.map(|value| crate::bytes::round(value * steps));
-            let sum: i32 = bytes.iter().map(|byte| i32::from(*byte)).sum();
-            *block = RowBlock { bytes, start: -i32::from(ZERO) * sum, scale };
+    /// Rounds a row to bytes, in steps of each block's largest value / 127.
+    fn quantize(values: &[f32], bytes: &mut [i8], scales: &mut [f32], starts: &mut [i32]) {
+        let blocks = values.chunks(BLOCK).zip(bytes.chunks_exact_mut(BLOCK));
+        for ((values, bytes), (scale, start)) in blocks.zip(scales.iter_mut().zip(starts)) {
+            // As integers, the bits of floats are ordered as their sizes are, and what is not finite comes last.
+            let largest = values.iter().fold(0, |largest, value| (value.to_bits() & (u32::MAX >> 1)).max(largest));
+            let largest = f32::from_bits(largest);
+            let steps = if largest > 1e-30 && largest.is_finite() { STEPS / largest } else { 0.0 };
+            *scale = if largest.is_finite() { largest / STEPS } else { f32::NAN };
+            let mut sum = 0i32;
+            for (byte, value) in bytes.iter_mut().zip(values) {
+                *byte = crate::bytes::round(value * steps);
+                sum += i32::from(*byte);
+            }
+            *start = -i32::from(ZERO) * sum;
         }
     }
 }
@@ -163,7 +160,9 @@ fn product(isa: Isa, a: &Int8Rows, b: &Int8Panels, c: &mut [f32]) {
             let out = unsafe { c.at(row, panel_idx * LANES) };
             let tile = Tile {
                 blocks: &b.blocks[panel_idx * n_blocks..][..n_blocks],
-                rows: &a.blocks[rows.start * n_blocks..rows.end * n_blocks],
+                bytes: &a.bytes[rows.start * n_blocks * BLOCK..rows.end * n_blocks * BLOCK],
+                scales: &a.scales[rows.start * n_blocks..rows.end * n_blocks],
+                starts: &a.starts[rows.start * n_blocks..rows.end * n_blocks],
                 c: out,
                 c_row: n,
                 m: rows.len(),
@@ -183,8 +182,9 @@ fn product(isa: Isa, a: &Int8Rows, b: &Int8Panels, c: &mut [f32]) {
 /// Up to 6 rows of A times a panel of B.
 struct Tile<'a> {
     blocks: &'a [Block],
-    /// `[m, n_blocks]`.
-    rows: &'a [RowBlock],
+    bytes: &'a [i8],
+    scales: &'a [f32],
+    starts: &'a [i32],
     /// Room for `m` rows of `n` values, `c_row` apart, that nobody else touches.
     c: *mut f32,
     c_row: usize,
@@ -210,11 +210,13 @@ impl Tile<'_> {
     }
 
     fn portable(&self) {
-        for (row_idx, row) in self.rows.chunks_exact(self.blocks.len()).enumerate() {
+        let n_blocks = self.blocks.len();
+        for row in 0..self.m {
             let mut totals = [0f32; LANES];
-            for (of_row, block) in row.iter().zip(self.blocks) {
-                let mut sums = [of_row.start; LANES];
-                for (values, line) in of_row.bytes.chunks_exact(4).zip(&block.lines) {
+            for (idx, block) in self.blocks.iter().enumerate() {
+                let at = row * n_blocks + idx;
+                let mut sums = [self.starts[at]; LANES];
+                for (values, line) in self.bytes[at * BLOCK..][..BLOCK].chunks_exact(4).zip(&block.lines) {
                     for (sum, column) in sums.iter_mut().zip(line) {
                         for (value, byte) in values.iter().zip(column) {
                             *sum += i32::from(*value) * i32::from(*byte);
@@ -222,13 +224,13 @@ impl Tile<'_> {
                     }
                 }
                 for ((total, sum), scale) in totals.iter_mut().zip(sums).zip(&block.scales) {
-                    *total = (sum as f32).mul_add(of_row.scale * scale, *total);
+                    *total = (sum as f32).mul_add(self.scales[at] * scale, *total);
                 }
             }
             #[expect(unsafe_code, reason = "C is shared by the tiles of a product")]
-            // SAFETY: row `row_idx` of `c` has room for `n` values.
+            // SAFETY: row `row` of `c` has room for `n` values.
             unsafe {
-                std::ptr::copy_nonoverlapping(totals.as_ptr(), self.c.add(row_idx * self.c_row), self.n);
+                std::ptr::copy_nonoverlapping(totals.as_ptr(), self.c.add(row * self.c_row), self.n);
             }
         }
     }
@@ -236,7 +238,7 @@ impl Tile<'_> {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{LANES, RowBlock, Tile};
+    use super::{BLOCK, LANES, Tile};
     use std::arch::x86_64::*;
 
     /// Whether this CPU, which has AVX-512 F, has the extension for bytes too.
@@ -268,28 +270,29 @@ mod x86 {
     #[target_feature(enable = "avx512f,avx512vnni")]
     unsafe fn rows_512<const M: usize>(tile: &Tile<'_>) {
         let n_blocks = tile.blocks.len();
-        debug_assert_eq!(tile.rows.len(), M * n_blocks);
+        debug_assert_eq!((tile.bytes.len(), tile.scales.len()), (M * n_blocks * BLOCK, M * n_blocks));
         let mut totals = [[_mm512_setzero_ps(); 2]; M];
         // SAFETY: M rows of `n_blocks` blocks are there; masked stores touch the n columns that `c` has room for.
         unsafe {
+            let (bytes, scales, starts) = (tile.bytes.as_ptr(), tile.scales.as_ptr(), tile.starts.as_ptr());
             for (idx, block) in tile.blocks.iter().enumerate() {
-                let rows: [&RowBlock; M] = std::array::from_fn(|row| tile.rows.get_unchecked(row * n_blocks + idx));
-                let mut sums = rows.map(|row| [_mm512_set1_epi32(row.start); 2]);
+                let mut sums: [[__m512i; 2]; M] =
+                    std::array::from_fn(|row| [_mm512_set1_epi32(*starts.add(row * n_blocks + idx)); 2]);
                 for (step, line) in block.lines.iter().enumerate() {
                     let line = line.as_ptr().cast::<__m512i>();
                     let line = [_mm512_load_si512(line), _mm512_load_si512(line.add(1))];
-                    for (row, sums) in rows.iter().zip(&mut sums) {
-                        let four = row.bytes.as_ptr().cast::<i32>().add(step).read_unaligned();
-                        let four = _mm512_set1_epi32(four);
-                        for half in 0..2 {
-                            sums[half] = _mm512_dpbusd_epi32(sums[half], line[half], four);
-                        }
+                    for (row, sums) in sums.iter_mut().enumerate() {
+                        let four = bytes.add((row * n_blocks + idx) * BLOCK + 4 * step).cast::<i32>();
+                        let four = _mm512_set1_epi32(four.read_unaligned());
+                        sums[0] = _mm512_dpbusd_epi32(sums[0], line[0], four);
+                        sums[1] = _mm512_dpbusd_epi32(sums[1], line[1], four);
                     }
                 }
                 let of_columns = [_mm512_load_ps(block.scales.as_ptr()), _mm512_load_ps(block.scales.as_ptr().add(16))];
-                for ((row, totals), sums) in rows.iter().zip(&mut totals).zip(sums) {
+                for (row, (totals, sums)) in totals.iter_mut().zip(sums).enumerate() {
+                    let of_row = _mm512_set1_ps(*scales.add(row * n_blocks + idx));
                     for half in 0..2 {
-                        let scale = _mm512_mul_ps(_mm512_set1_ps(row.scale), of_columns[half]);
+                        let scale = _mm512_mul_ps(of_row, of_columns[half]);
                         totals[half] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[half]), scale, totals[half]);
                     }
                 }
@@ -304,7 +307,7 @@ mod x86 {
     }
 
     /// Rows of a tile: four sums of integers and of floats, a line and its sizes, ones, and what a row needs of its own.
-    const ROWS: usize = 4;
+    const ROWS: usize = 3;
 
     /// As [`Tile::portable`].
     ///
@@ -320,7 +323,6 @@ mod x86 {
                     match tile.m - first {
                         1 => rows_256::<1>(tile, first, column),
                         2 => rows_256::<2>(tile, first, column),
-                        3 => rows_256::<3>(tile, first, column),
                         _ => rows_256::<ROWS>(tile, first, column),
                     }
                 }
@@ -336,23 +338,23 @@ mod x86 {
         let mut totals = [_mm256_setzero_ps(); M];
         // SAFETY: rows `first` to `first + M` and 32 columns of every block are there; only columns below n are stored.
         unsafe {
+            let (bytes, scales) = (tile.bytes.as_ptr(), tile.scales.as_ptr());
             for (idx, block) in tile.blocks.iter().enumerate() {
-                let rows: [&RowBlock; M] =
-                    std::array::from_fn(|row| tile.rows.get_unchecked((first + row) * n_blocks + idx));
                 let mut sums = [_mm256_setzero_si256(); M];
                 for (step, line) in block.lines.iter().enumerate() {
                     let line = _mm256_xor_si256(_mm256_load_si256(line.as_ptr().add(column).cast()), zero);
                     let sizes = _mm256_abs_epi8(line);
-                    for (row, sum) in rows.iter().zip(&mut sums) {
-                        let four = _mm256_set1_epi32(row.bytes.as_ptr().cast::<i32>().add(step).read_unaligned());
-                        let products = _mm256_maddubs_epi16(sizes, _mm256_sign_epi8(four, line));
-                        *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(products, ones));
+                    for (row, sum) in sums.iter_mut().enumerate() {
+                        let four = bytes.add(((first + row) * n_blocks + idx) * BLOCK + 4 * step).cast::<i32>();
+                        let four = _mm256_sign_epi8(_mm256_set1_epi32(four.read_unaligned()), line);
+                        let products = _mm256_madd_epi16(_mm256_maddubs_epi16(sizes, four), ones);
+                        *sum = _mm256_add_epi32(*sum, products);
                     }
                 }
                 let of_columns = _mm256_load_ps(block.scales.as_ptr().add(column));
-                for ((row, total), sum) in rows.iter().zip(&mut totals).zip(sums) {
-                    let scale = _mm256_mul_ps(_mm256_set1_ps(row.scale), of_columns);
-                    *total = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), scale, *total);
+                for (row, (total, sum)) in totals.iter_mut().zip(sums).enumerate() {
+                    let of_row = _mm256_set1_ps(*scales.add((first + row) * n_blocks + idx));
+                    *total = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), _mm256_mul_ps(of_row, of_columns), *total);
                 }
             }
             for (row, total) in totals.iter().enumerate() {
@@ -390,10 +392,10 @@ mod tests {
             let mut expected = vec![0.0; m * n];
             matmul(MatRef::new(&a, m, k), Operand::Panels(&panels), MatMut::new(&mut expected, m, n), false);
             let actual = int8(Isa::Portable, &a, &panels);
-            // Half a step of 1 / 127 on both sides of each product, all of one sign, is more than ever happens.
-            let tolerance = k as f32 / 127.0 + 1e-3;
+            // Half a step of 1 / 127 on either side of each product, all to one side, is more than ever happens.
+            let tolerance = k as f32 / 127.0;
             for (actual, expected) in actual.iter().zip(&expected) {
-                prop_assert!((actual - expected).abs() < tolerance, "{actual} for {expected}");
+                prop_assert!((actual - expected).abs() < 0.1 * tolerance + 0.05, "{actual} for {expected}");
             }
             for isa in instruction_sets() {
                 prop_assert_eq!(&int8(isa, &a, &panels), &actual, "{:?}", isa);
