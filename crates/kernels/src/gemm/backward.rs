@@ -24,8 +24,8 @@ thread_local! {
 /// `c = a · bᵀ`, or `c += a · bᵀ` with `accumulate`, on all threads of the current rayon pool: the gradient with respect to a
 /// product's left-hand side, `d_x[t, in] = d_y[t, out] · wᵀ`.
 ///
-/// Each panel of bᵀ is made just before its rows, so that no transposed copy of b is needed; that costs about 4 rows' worth of
-/// the product.
+/// Each panel of bᵀ is made just before its rows, so that no transposed copy of b is needed. With 512 rows that was 3 % of a step
+/// of full training (SmolLM2-135M, AVX-512).
 pub fn matmul_transposed(a: MatRef<'_>, b: &Panels, c: MatMut<'_>, accumulate: bool) {
     let (m, n, k) = (a.rows, b.n(), b.k());
     assert_eq!(a.columns, n, "the inner dimensions agree");

@@ -52,8 +52,8 @@ const ALIGN: usize = 16;
 
 impl Tape {
     /// A tape that lets layers keep everything while that takes no more than `budget_bytes`. Of a longer pass the first layers
-    /// keep their input alone and are computed again, which changes no number: 2.3 KB instead of 23 KB a token and layer of
-    /// SmolLM2-135M, and a quarter more time where it is all of them. The last layer always keeps everything.
+    /// keep their input alone, 2.3 KB instead of 23 KB a token and layer of SmolLM2-135M, and all but the last of their forward
+    /// products is computed again; no number changes. The last layer always keeps everything.
     pub fn new(budget_bytes: usize) -> Self {
         Self { budget_bytes, values: Vec::new() }
     }
