@@ -78,8 +78,8 @@ impl Default for GeneratorConfig {
 impl Policy {
     /// Opens a model folder, or an adapter folder and the model that it belongs to, for dialogues of at most `max_tokens`.
     pub fn open(model: &Path, adapter: Option<&Path>, max_tokens: usize, device: Device) -> Result<Self, RunError> {
-        let chat = HfChat::open(model, None)?;
-        let mut policy = Self { chat, base: model.to_owned(), model: Model::open(model, max_tokens, device)? };
+        let opened = Model::open(model, max_tokens, device)?;
+        let mut policy = Self { chat: HfChat::open(model, None)?, base: model.to_owned(), model: opened };
         if let Some(adapter) = adapter {
             policy.load_checkpoint(adapter)?;
         }
