@@ -72,14 +72,16 @@ impl DeviceModel {
                     let fresh = Adapter::new(&config.lora(), self.decoder.config(), config.seed);
                     DeviceAdapter::upload(&fresh, self.decoder.device())
                 });
-                let mut learner = OnDevice::new(&mut self.decoder, Trained::Adapter(adapter), config.activation_bytes());
+                let mut learner =
+                    OnDevice::new(&mut self.decoder, Trained::Adapter(adapter), config.activation_bytes());
                 train_learner(&mut learner, examples, config, on_step)?;
                 let adapter = self.adapter.as_ref().expect("it was just trained");
                 save_adapter(&adapter.download(), base, dir)?;
             }
             Method::Full => {
                 self.merge_adapter();
-                let mut learner = OnDevice::new(&mut self.decoder, Trained::Full(self.masters.as_mut()), config.activation_bytes());
+                let mut learner =
+                    OnDevice::new(&mut self.decoder, Trained::Full(self.masters.as_mut()), config.activation_bytes());
                 train_learner(&mut learner, examples, config, on_step)?;
                 self.save(base, dir)?;
             }
