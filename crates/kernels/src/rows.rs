@@ -261,15 +261,16 @@ multiversion! {
     pub fn rms_norm_backward(d_out: &[f32], x: &[f32], weight: &[f32], offset: f32, inverse: f32, d_x: &mut [f32]) {
         assert!(x.len() == d_out.len() && x.len() == weight.len(), "rows have equal lengths");
         let mut sums = [0f32; PARTIALS];
-        let mut add = |first: usize, width: usize| {
-            let (d_out, x, weight) = (&d_out[first..][..width], &x[first..][..width], &weight[first..][..width]);
-            for (((sum, d), x), weight) in sums.iter_mut().zip(d_out).zip(x).zip(weight) {
-                *sum = (d * (weight + offset)).mul_add(*x, *sum);
-            }
-        };
         let whole = x.len() / PARTIALS * PARTIALS;
-        (0..whole).step_by(PARTIALS).for_each(|first| add(first, PARTIALS));
-        add(whole, x.len() - whole);
+        for first in (0..whole).step_by(PARTIALS) {
+            let (d_out, x, weight) = (&d_out[first..][..PARTIALS], &x[first..][..PARTIALS], &weight[first..][..PARTIALS]);
+            for lane in 0..PARTIALS {
+                sums[lane] = (d_out[lane] * (weight[lane] + offset)).mul_add(x[lane], sums[lane]);
+            }
+        }
+        for (lane, position) in (whole..x.len()).enumerate() {
+            sums[lane] = (d_out[position] * (weight[position] + offset)).mul_add(x[position], sums[lane]);
+        }
         let shift = fold(sums) / x.len() as f32 * inverse * inverse;
         for (((d_x, d), x), weight) in d_x.iter_mut().zip(d_out).zip(x).zip(weight) {
             *d_x += inverse * (d * (weight + offset) - x * shift);
