@@ -22,6 +22,11 @@ pub enum RunError {
     /// A GPU is asked for.
     #[error("this exsearch was built without GPUs; {HOW_TO_BUILD_FOR_GPUS}, or leave out --device and `device`")]
     BuiltWithoutGpu,
+    /// Rounded weights are asked for on a GPU.
+    #[error(
+        "weights in int8 are for sampling on the processor; take f32 (generator.weights, --weights) with a GPU, or `gpu-bf16`"
+    )]
+    Int8OnGpu,
     /// The GPU, or a model on it.
     #[cfg(feature = "gpu")]
     #[error(transparent)]

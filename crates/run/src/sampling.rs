@@ -69,6 +69,7 @@ pub fn sample(
     retriever: &dyn Retriever,
     on_progress: &mut dyn FnMut(SampleProgress),
 ) -> Result<Sampled, RunError> {
+    policy.check(generator)?;
     let engine = policy.engine(generator);
     let (mut generator, mut scorer) = (engine.generator(), engine.scorer());
     let model = LanguageModel { chat: &policy.chat, generator: &mut *generator, scorer: Some(&mut *scorer) };

@@ -108,6 +108,15 @@ impl Policy {
         Ok(())
     }
 
+    /// Errors where a generator's settings cannot be had from it.
+    pub fn check(&self, config: &GeneratorConfig) -> Result<(), RunError> {
+        let is_on_cpu = matches!(self.model, Model::Cpu(_));
+        match config.weights == GenerationWeights::F32 || is_on_cpu {
+            true => Ok(()),
+            false => Err(RunError::Int8OnGpu),
+        }
+    }
+
     /// A generator and scorer over it.
     pub fn engine(&self, config: &GeneratorConfig) -> LocalEngine<'_> {
         let config = EngineConfig {

@@ -101,7 +101,9 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
                 Weights::F32 => GenerationWeights::F32,
                 Weights::Int8 => GenerationWeights::Int8,
             };
-            engine = policy.engine(&GeneratorConfig { weights, ..GeneratorConfig::default() });
+            let config = GeneratorConfig { weights, ..GeneratorConfig::default() };
+            policy.check(&config)?;
+            engine = policy.engine(&config);
             local = engine.generator();
             (&policy.chat, &mut *local)
         }
