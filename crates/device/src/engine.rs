@@ -7,6 +7,7 @@ use crate::adapter::DeviceAdapter;
 use crate::decoder::{Chunk, DeviceDecoder, numbers};
 use crate::pool::KvPool;
 use burn_tensor::activation;
+use exsearch_engine::rules::{WORTH_WAITING, common_prefix, finish_of, refusal, scored_length};
 use exsearch_engine::{Decode, Draw, EngineConfig, EngineStats, draw};
 use exsearch_schema::{
     Finish, GenerateError, GenerateRequest, Generation, Generator, RequestId, ScoreError, ScoreRequest, Scorer,
@@ -62,8 +63,6 @@ struct Sequence {
 
 /// Tokens of one prompt that are computed in one pass.
 const PREFILL_TOKENS: usize = 256;
-/// Tokens that another sequence must be about to share before a request waits for it.
-const WORTH_WAITING: usize = 16;
 /// Numbers in a block of logits when scoring: 64 MB.
 const SCORE_NUMBERS: usize = 1 << 24;
 
@@ -104,15 +103,9 @@ impl Generator for &DeviceEngine<'_> {
         let mut state = self.state.borrow_mut();
         let id = RequestId(state.next_id);
         state.next_id += 1;
-        let (length, limit) = (request.context.len(), self.max_context());
-        if length == 0 {
-            state.rejected.push((id, GenerateError::Failed("the context is empty".into())));
-        } else if length >= limit {
-            state.rejected.push((id, GenerateError::ContextTooLong { length, limit }));
-        } else if request.sampling.max_new_tokens == 0 {
-            state.rejected.push((id, GenerateError::Failed("max_new_tokens is 0".into())));
-        } else {
-            state.waiting.push_back((id, request));
+        match refusal(&request, self.max_context()) {
+            Some(error) => state.rejected.push((id, error)),
+            None => state.waiting.push_back((id, request)),
         }
         id
     }
@@ -235,11 +228,6 @@ fn together(prompts: impl Iterator<Item = (usize, usize)>, max_rows: usize) -> V
     chosen
 }
 
-/// How many ids two sequences share at their beginnings.
-fn common_prefix(a: &[u32], b: &[u32]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
-}
-
 impl Memory {
     /// How many of the first tokens of `context` some kept rows hold.
     fn longest(&self, context: &[u32]) -> usize {
@@ -304,18 +292,7 @@ impl Sequence {
         self.sampled.push(draw.id);
         self.logprobs.push(draw.logprob);
         self.behaviour_logprobs.push(draw.behaviour_logprob);
-        let sampling = &self.request.sampling;
-        if text.end_ids().contains(&draw.id) {
-            return Some(Finish::EndOfTurn);
-        }
-        if !sampling.stop.is_empty() {
-            let turn = text.decode(&self.sampled);
-            if sampling.stop.iter().any(|stop| turn.contains(stop.as_str())) {
-                return Some(Finish::StopString);
-            }
-        }
-        let full = self.request.context.len() + self.sampled.len() >= max_context;
-        (full || self.sampled.len() >= sampling.max_new_tokens).then_some(Finish::MaxTokens)
+        finish_of(&self.sampled, self.request.context.len(), &self.request.sampling, text, max_context)
     }
 
     fn finish(self, finish: Finish, memory: &mut Memory) -> (RequestId, Generation) {
@@ -340,7 +317,10 @@ struct Scored<'r> {
 impl Scorer for &DeviceEngine<'_> {
     fn score(&mut self, requests: &[ScoreRequest]) -> Vec<Result<Vec<f32>, ScoreError>> {
         let mut state = self.state.borrow_mut();
-        let mut sums: Vec<Result<Vec<f32>, ScoreError>> = requests.iter().map(|it| self.check(it)).collect();
+        let mut sums: Vec<Result<Vec<f32>, ScoreError>> = requests
+            .iter()
+            .map(|it| scored_length(it, self.max_context()).map(|_| vec![0.0; it.continuations.len()]))
+            .collect();
         let contexts = self.compute_contexts(requests, &sums, &mut state);
         let mut open = Vec::new();
         for (request_idx, request) in requests.iter().enumerate().filter(|(idx, _)| sums[*idx].is_ok()) {
@@ -374,19 +354,6 @@ impl Scorer for &DeviceEngine<'_> {
 }
 
 impl DeviceEngine<'_> {
-    /// Zeros for the continuations, or why the request cannot be scored.
-    fn check(&self, request: &ScoreRequest) -> Result<Vec<f32>, ScoreError> {
-        if request.context.is_empty() {
-            return Err(ScoreError("there is no context to predict from".into()));
-        }
-        let longest = request.continuations.iter().map(Vec::len).max().unwrap_or(0);
-        let (length, limit) = (request.context.len() + longest, self.max_context());
-        if length > limit {
-            return Err(ScoreError(format!("{length} tokens are more than the model's {limit}")));
-        }
-        Ok(vec![0.0; request.continuations.len()])
-    }
-
     /// The rows of every context without its last token; none for those that are not scored.
     fn compute_contexts(
         &self,

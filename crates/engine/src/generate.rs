@@ -1,14 +1,12 @@
 //! Which sequences run, and one pass over the model for all of them.
-use crate::prefix::{PrefixStore, common_prefix};
+use crate::prefix::PrefixStore;
+use crate::rules::{WORTH_WAITING, common_prefix, finish_of};
 use crate::sample::{Draw, draw};
 use crate::{Decode, Engine, State};
 use exsearch_model::decoder::{Chunk, KvCache, PAGE_TOKENS};
 use exsearch_schema::{Finish, GenerateError, GenerateRequest, Generation, RequestId, Sampling};
 use rayon::prelude::*;
 use std::collections::VecDeque;
-
-/// Tokens that another sequence must be about to share before a request waits for it.
-const WORTH_WAITING: usize = 16;
 
 /// A request that is being worked on, or waits.
 pub(crate) struct Sequence {
@@ -184,17 +182,7 @@ impl Sequence {
         self.ids.push(draw.id);
         self.logprobs.push(draw.logprob);
         self.behaviour_logprobs.push(draw.behaviour_logprob);
-        if text.end_ids().contains(&draw.id) {
-            return Some(Finish::EndOfTurn);
-        }
-        if !self.sampling.stop.is_empty() {
-            let turn = text.decode(self.sampled());
-            if self.sampling.stop.iter().any(|stop| turn.contains(stop.as_str())) {
-                return Some(Finish::StopString);
-            }
-        }
-        let full = self.ids.len() >= max_context;
-        (full || self.sampled().len() >= self.sampling.max_new_tokens).then_some(Finish::MaxTokens)
+        finish_of(self.sampled(), self.n_context, &self.sampling, text, max_context)
     }
 
     fn finish(self, finish: Finish, store: &mut PrefixStore) -> (RequestId, Generation) {

@@ -10,6 +10,7 @@
 //! Knows nothing of agents, questions or gold answers.
 mod generate;
 mod prefix;
+pub mod rules;
 mod sample;
 mod score;
 
@@ -170,16 +171,8 @@ impl Generator for &Engine<'_> {
         let mut state = self.state.borrow_mut();
         let id = RequestId(state.next_id);
         state.next_id += 1;
-        let (length, limit) = (request.context.len(), self.max_context());
-        let refusal = if length == 0 {
-            Some(GenerateError::Failed("the context is empty".into()))
-        } else if length >= limit {
-            Some(GenerateError::ContextTooLong { length, limit })
-        } else if request.sampling.max_new_tokens == 0 {
-            Some(GenerateError::Failed("max_new_tokens is 0".into()))
-        } else {
-            self.too_large(length).map(GenerateError::Failed)
-        };
+        let refusal = rules::refusal(&request, self.max_context())
+            .or_else(|| self.too_large(request.context.len()).map(GenerateError::Failed));
         match refusal {
             Some(error) => state.failed.push((id, error)),
             None => {

@@ -1,4 +1,5 @@
 //! Caches of finished requests, found again by the beginning of a later one.
+use crate::rules::common_prefix;
 use exsearch_model::decoder::KvCache;
 
 /// Token ids with their keys and values.
@@ -64,9 +65,4 @@ impl PrefixStore {
         let oldest = (0..self.stored.len()).min_by_key(|&idx| self.stored[idx].last_used);
         oldest.map(|oldest| self.stored.swap_remove(oldest)).is_some()
     }
-}
-
-/// How many ids two sequences share at their beginnings.
-pub(crate) fn common_prefix(a: &[u32], b: &[u32]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }

@@ -3,7 +3,7 @@
 //! All contexts with their continuations form a tree of tokens: what several share is computed once. Its branches are
 //! computed depth first, as many in one pass as fit, so that only those under way hold pages of their own; logits are made of
 //! the rows before the scored tokens alone.
-use crate::prefix::common_prefix;
+use crate::rules::{common_prefix, scored_length};
 use crate::{Engine, State};
 use exsearch_kernels::log_softmax_at;
 use exsearch_model::decoder::{Chunk, KvCache};
@@ -103,14 +103,7 @@ impl Engine<'_> {
 
     /// A sum of zero for each continuation, or why the request cannot be computed.
     fn accept(&self, request: &ScoreRequest) -> Result<Vec<f32>, ScoreError> {
-        if request.context.is_empty() {
-            return Err(ScoreError("there is no context to predict from".into()));
-        }
-        let longest = request.continuations.iter().map(Vec::len).max().unwrap_or(0);
-        let (length, limit) = (request.context.len() + longest, self.max_context());
-        if length > limit {
-            return Err(ScoreError(format!("{length} tokens are more than the model's {limit}")));
-        }
+        let length = scored_length(request, self.max_context())?;
         match self.too_large(length) {
             Some(reason) => Err(ScoreError(reason)),
             None => Ok(vec![0.0; request.continuations.len()]),
