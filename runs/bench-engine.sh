@@ -13,10 +13,11 @@
 #   cmake --build build --target llama-server llama-batched-bench
 #
 # PYTHON has torch, transformers and gguf (default python3). RESULTS keeps what each part left, a part that is there is not run again,
-# and the tables are of what is there. PARTS names what is run (again), out of: model limits sample-ours sample-llama-TYPE
-# sample-serial tokens-ours-BATCH tokens-llama-TYPE-BATCH tokens-transformers-BATCH. All but limits need model, sample-serial needs
-# sample-ours. From the environment: THREADS (default: all), TYPES (of llama.cpp's weights, default "f32 f16"; ours are f32), BATCHES
-# ("1 8 32 64"), PROMPT (512), NEW (32), N_QUESTIONS (64), N_SAMPLES (4), PEER_LIMIT (32: trajectories of the serial loop), PORT (8089).
+# and the tables are of what is there. PARTS names what is run (again), out of: model limits sample-ours sample-int8 sample-llama-TYPE
+# sample-serial tokens-f32-BATCH tokens-int8-BATCH tokens-llama-TYPE-BATCH tokens-transformers-BATCH. All but limits need model,
+# sample-serial needs sample-ours. From the environment: THREADS (default: all), TYPES (of llama.cpp's weights, default "f32 q8_0"; ours
+# are f32 and int8), BATCHES ("1 8 32 64"), PROMPT (512), NEW (32), N_QUESTIONS (64), N_SAMPLES (4), PEER_LIMIT (32: trajectories of the
+# serial loop), PORT (8089).
 set -euo pipefail
 if [ $# -lt 3 ] || [ $# -gt 4 ]; then sed -n 's/^#   //p' "$0" >&2; exit 2; fi
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -24,7 +25,7 @@ mkdir -p "$3"
 quickstart=$(cd "$1" && pwd) llama=$(cd "$2" && pwd) results=$(cd "$3" && pwd) python=${4:-python3}
 bin=${LLAMA_BIN:-$llama/build/bin}
 threads=${THREADS:-$(nproc)}
-types=${TYPES:-f32 f16} batches=${BATCHES:-1 8 32 64} prompt=${PROMPT:-512} new=${NEW:-32}
+types=${TYPES:-f32 q8_0} batches=${BATCHES:-1 8 32 64} prompt=${PROMPT:-512} new=${NEW:-32}
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target} RAYON_NUM_THREADS=$threads OMP_NUM_THREADS=$threads
 export HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error HF_HUB_DISABLE_PROGRESS_BARS=1
 exsearch=$CARGO_TARGET_DIR/release/exsearch
@@ -32,11 +33,11 @@ server=
 trap 'code=$?; [ -z "$server" ] || kill "$server"; [ $code = 0 ] || tail -n 20 "$results/log" >&2' EXIT
 
 main() {
-    local part parts=(model limits sample-ours) type batch
+    local part parts=(model limits sample-ours sample-int8) type batch
     for type in $types; do parts+=("sample-llama-$type"); done
     parts+=(sample-serial)
     for batch in $batches; do
-        parts+=("tokens-ours-$batch")
+        parts+=("tokens-f32-$batch" "tokens-int8-$batch")
         for type in $types; do parts+=("tokens-llama-$type-$batch"); done
         parts+=("tokens-transformers-$batch")
     done
@@ -60,14 +61,20 @@ run_part() {
         model) make_model ;;
         limits) "$python" "$root/benches/engine/limits.py" "$threads" ;;
         sample-ours) sample ours ;;
+        sample-int8)
+            sed '$a [generator]\nweights = "int8"' "$results/run.toml" >"$results/int8.toml"
+            config=int8.toml sample "ours int8"
+            ;;
         sample-llama-*) with_server "${part##*-}" sample "llama.cpp ${part##*-}" --server "http://127.0.0.1:${PORT:-8089}" \
             --server-protocol llama-cpp --concurrency 8 ;;
         sample-serial) "$python" "$root/benches/trajectories/serial_transformers.py" "$results/model" \
             "$results/ours.jsonl" --threads "$threads" --limit "${PEER_LIMIT:-32}" ;;
-        tokens-ours-*) "$CARGO_TARGET_DIR/release/exsearch-bench-generation" "$results/model" "${part##*-}" "$prompt" "$new" ;;
         tokens-transformers-*) "$python" "$root/benches/generation/torch_generate.py" "$results/model" "${part##*-}" \
             "$prompt" "$new" --threads "$threads" ;;
         tokens-llama-*) llama_tokens "${side##*-}" "${part##*-}" ;;
+        tokens-f32-* | tokens-int8-*)
+            "$CARGO_TARGET_DIR/release/exsearch-bench-generation" speed "$results/model" "${side##*-}" "${part##*-}" "$prompt" "$new"
+            ;;
         *) echo "there is no part $part" >&2; return 2 ;;
     esac
 }
@@ -96,7 +103,7 @@ sample() {
     local side=$1 out=$results/${1// /-}.jsonl start=$EPOCHREALTIME
     shift
     rm -f "$out" "$out.partial"
-    "$exsearch" sample --config "$results/run.toml" --questions "$quickstart/world/train.jsonl" \
+    "$exsearch" sample --config "$results/${config:-run.toml}" --questions "$quickstart/world/train.jsonl" \
         --limit "${N_QUESTIONS:-64}" --samples "${N_SAMPLES:-4}" "$@" --out "$out" >&2
     echo "{\"side\": \"$side\", \"secs\": $(awk "BEGIN { print $EPOCHREALTIME - $start }"), \"trajectories\": \"$out\"}"
 }
@@ -123,7 +130,7 @@ llama_tokens() {
     local type=$1 batch=$2 per_sequence=$((prompt + new))
     "$bin/llama-batched-bench" -m "$results/$type.gguf" -c $((batch * per_sequence)) -b 2048 -ub 512 -npp "$prompt" -ntg "$new" \
         -npl "$batch,$batch,$batch" -t "$threads" -tb "$threads" --output-format jsonl 2>>"$results/log" |
-        "$python" "$root/benches/engine/llama_lines.py" "llama.cpp $type"
+        "$python" "$root/benches/engine/llama_lines.py" "llama.cpp $type" "$results/$type.gguf"
 }
 
 main

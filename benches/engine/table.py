@@ -47,16 +47,18 @@ def rates(runs, model, limits):
     for batch in sorted({run["batch"] for run in runs}):
         for part in ("prefill", "decode"):
             of_batch = [run for run in runs if run["batch"] == batch]
-            of_batch.sort(key=lambda run: (run["side"] != "ours", run["side"]))
+            of_batch.sort(key=lambda run: (not run["side"].startswith("ours"), run["side"]))
             rate = {run["side"]: run[f"{part}_tokens"] / min(run[f"{part}_secs"]) for run in of_batch}
-            for side, tokens in rate.items():
-                ratio = f"{rate['ours'] / tokens:.2f}x" if "ours" in rate else "-"
+            for run in of_batch:
+                side, tokens = run["side"], rate[run["side"]]
+                ratio = f"{rate['ours f32'] / tokens:.2f}x" if "ours f32" in rate else "-"
                 # Every step of decoding reads all weights once; every token takes a product and a sum for each of them, in prefill
                 # without the head, which is computed once a prompt. Attention is not counted.
-                read = tokens / batch * model["bytes"] / 1e9 * (0.5 if "f16" in side else 1) if part == "decode" else None
+                read = tokens / batch * run.get("weight_bytes", model["bytes"]) / 1e9 if part == "decode" else None
                 flops = tokens * (model["bytes"] - (model["head_bytes"] if part == "prefill" else 0)) / 4 * 2 / 1e9
                 share = ""
                 if limits:
+                    # The limit of arithmetic is that of f32.
                     shares = {"arithmetic": flops / limits["gflop_a_sec"], "memory": (read or 0) / limits["gb_a_sec"]}
                     name = max(shares, key=shares.get)
                     share = f"{shares[name]:.0%} of {name}"

@@ -29,7 +29,7 @@ pub(crate) fn sample(model: &Path, config: EngineConfig, n: usize) -> Result<(),
     for context in prompts(n, 300, decoder.config().vocab_size) {
         for seed in 0..8 {
             let sampling = Sampling { temperature: 1.0, top_p: 1.0, max_new_tokens: 48, stop: Vec::new(), seed };
-            generator.submit(GenerateRequest { context: context.clone(), sampling });
+            generator.submit(GenerateRequest { context: context.clone(), sampling, messages: Vec::new() });
         }
     }
     while !generator.wait().is_empty() {}
