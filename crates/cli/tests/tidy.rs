@@ -14,6 +14,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("retriever", &["schema", "kernels", "index", "http"]),
     ("remote", &["schema", "http"]),
     ("server", &["schema"]),
+    ("track", &["http"]),
     ("agent", &["schema"]),
     ("trainset", &["schema"]),
     ("evaluation", &["schema"]),
@@ -34,6 +35,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "engine",
             "remote",
             "trainer",
+            "track",
             "device",
         ],
     ),
@@ -70,6 +72,7 @@ const MUST_NEVER_REACH: &[(&str, &[&str], &str)] = &[
     ("server", &["model", "engine", "agent", "evaluation", "retriever"], "it meets them through schema's traits"),
     ("remote", &["model", "engine", "agent", "corpus", "retriever"], "it meets them through schema's traits"),
     ("http", &["schema"], "it carries whatever is asked"),
+    ("track", &["schema"], "it knows names and numbers only"),
     ("retriever", &["model", "engine", "agent", "evaluation"], "it knows passages and words only"),
     (
         "trainset",

@@ -5,6 +5,7 @@ use exsearch_agent::{Agent, AgentConfig, Protocol};
 use exsearch_engine::GenerationWeights;
 use exsearch_evaluation::EvalConfig;
 use exsearch_remote::RemoteConfig;
+use exsearch_track::TrackConfig;
 use exsearch_trainer::TrainConfig;
 use exsearch_trainset::{PackConfig, WeightsConfig};
 use serde::{Deserialize, Serialize};
@@ -61,6 +62,9 @@ pub struct RunConfig {
     /// How evaluations compute their intervals.
     #[serde(default)]
     pub evaluation: EvalConfig,
+    /// Where metrics go besides the run folder and TensorBoard's files in it. Default nowhere.
+    #[serde(default, skip_serializing_if = "TrackConfig::is_default")]
+    pub track: TrackConfig,
 }
 
 /// Passages and questions of a run. Paths are relative to the configuration file.
@@ -181,6 +185,7 @@ impl RunConfig {
         let mut paths = vec![&mut self.model, &mut data.index, &mut data.train, &mut data.dev];
         paths.extend(self.protocol.as_mut());
         paths.extend(self.remote.as_mut().and_then(|remote| remote.key_file.as_mut()));
+        paths.extend(self.track.key_files_mut());
         paths.extend(data.warmup.as_mut());
         paths.extend(data.test.iter_mut().map(|test| &mut test.questions));
         paths
@@ -210,6 +215,7 @@ impl RunConfig {
         if let Some(remote) = &self.remote {
             remote.check().map_err(|error| error.to_string())?;
         }
+        self.track.check().map_err(|error| format!("track: {error}"))?;
         self.warmup.check().map_err(|error| error.to_string().replace("train.", "warmup."))?;
         self.train.check().map_err(|error| error.to_string())
     }
@@ -292,6 +298,8 @@ mod tests {
         check(&format!("{SMALL}\ntest = [{{ name = '../x', questions = 'q' }}]"), "letters");
         check(&format!("remote = {{ url = 'host', protocol = 'vllm' }}\n{SMALL}"), "http://");
         check(&format!("remote = {{ url = 'http://host', protocol = 'grpc' }}\n{SMALL}"), "llama-cpp");
+        check(&format!("track = {{ mlflow = {{ url = 'host:5000' }} }}\n{SMALL}"), "http://");
+        check(&format!("track = {{ wandb = {{ mode = 'of' }} }}\n{SMALL}"), "did you mean `offline`?");
         check(&format!("{SMALL}\ntest = [{{ name = 'dev', questions = 'q' }}]"), "used twice");
         std::fs::write(&path, SMALL).expect("written");
         let config = RunConfig::open(&path).expect("valid");

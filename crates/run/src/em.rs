@@ -100,6 +100,7 @@ pub fn run(
     }
     let folder = RunFolder::open(config, dir)?;
     let mut em = Loop::open(config, folder, retriever)?;
+    em.track();
     let train = em.train_questions()?;
     let mut stages = Vec::new();
     if config.em.evaluate_untrained {
@@ -210,6 +211,7 @@ impl<'a> Loop<'a> {
         let sizes = weighed.questions.iter().map(|question| question.effective_sample_size).filter(|size| *size > 0.0);
         let e_step = EStep { effective_sample_sizes: sizes.collect(), diagnostics: weighed.diagnostics, pack };
         files::write_json(&e_step_path, &e_step)?;
+        self.track();
         on_event(Event::Weighed(&e_step.diagnostics, &e_step.pack));
         Ok(examples)
     }
@@ -235,7 +237,15 @@ impl<'a> Loop<'a> {
         train_checkpoint(&mut self.policy, examples, &config, &checkpoint, &mut |step| {
             on_event(Event::Step(step));
         })?;
+        self.track();
         self.folder.took(stage, "training", clock)
+    }
+
+    /// Tells the trackers whose files are in the run folder what is new in it. That they cannot be told is no reason to stop.
+    fn track(&self) {
+        if let Err(error) = crate::tracking::write(self.config, self.folder.dir()) {
+            tracing::warn!("nothing new for trackers: {error}");
+        }
     }
 
     /// Answers every held-out set greedily.
@@ -261,6 +271,7 @@ impl<'a> Loop<'a> {
                 })?;
                 let report = evaluate(&sampled.trajectories, &set.questions, &self.config.evaluation)?;
                 files::write_json(&report_path, &report)?;
+                self.track();
                 self.folder.took(stage, &part, clock)?;
             }
             on_event(Event::Evaluated { stage, set: &set.name, report: &read_report(&report_path)? });
@@ -269,7 +280,9 @@ impl<'a> Loop<'a> {
     }
 
     fn finish(self, stages: Vec<StageSummary>) -> Result<Outcome, RunError> {
-        crate::summary::finish(self.config, self.folder.dir(), stages, &self.sets)
+        let outcome = crate::summary::finish(self.config, self.folder.dir(), stages, &self.sets)?;
+        self.track();
+        Ok(outcome)
     }
 }
 

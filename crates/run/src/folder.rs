@@ -3,6 +3,7 @@ use crate::config::{EmConfig, RunConfig};
 use crate::error::{RunError, io};
 use crate::files;
 use crate::workbench::GeneratorConfig;
+use exsearch_track::TrackConfig;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -100,6 +101,13 @@ impl RunFolder {
     }
 }
 
+/// The configuration of a run folder. The paths in it are those that the run was started with.
+pub(crate) fn read_config(dir: &Path) -> Result<RunConfig, RunError> {
+    let path = dir.join("config.toml");
+    let text = std::fs::read_to_string(&path).map_err(io(&path))?;
+    crate::config::parse(&text).map_err(|reason| RunError::Config { path, reason })
+}
+
 /// Seconds by stage and part, in the order in which they came first.
 pub(crate) fn timings(dir: &Path) -> Result<Vec<Timing>, RunError> {
     let path = dir.join("timings.jsonl");
@@ -130,6 +138,7 @@ fn lock(dir: &Path) -> Result<File, RunError> {
 fn comparable(config: &RunConfig) -> String {
     let mut config = config.clone();
     config.title.clear();
+    config.track = TrackConfig::default();
     config.generator = GeneratorConfig { weights: config.generator.weights, ..GeneratorConfig::default() };
     config.em = EmConfig { iterations: 0, patience: 0, ..config.em };
     config.to_toml()

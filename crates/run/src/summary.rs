@@ -1,9 +1,9 @@
 //! The end of a run: which stage was best, a table for the terminal, `summary.json` and the page.
 use crate::config::RunConfig;
 use crate::em::{EStep, EvalSet, read_sets};
-use crate::error::{RunError, io};
+use crate::error::RunError;
 use crate::files;
-use crate::folder::timings;
+use crate::folder::{read_config, timings};
 use crate::report::{self, LossPoint, ReportInput, StageDifference, StageResult, TrajectoryView};
 use exsearch_evaluation::{Estimate, Report, compare, read_report};
 use exsearch_schema::Trajectory;
@@ -108,11 +108,7 @@ fn histogram(sizes: &[f64], n_samples: u32) -> Vec<u64> {
 
 /// The outcome of the stages that a run folder holds, with `summary.json` and the page written anew.
 pub fn report_of(dir: &Path) -> Result<Outcome, RunError> {
-    let config_path = dir.join("config.toml");
-    // The paths in a run folder's copy are those that the run was started with.
-    let text = std::fs::read_to_string(&config_path).map_err(io(&config_path))?;
-    let config: RunConfig =
-        crate::config::parse(&text).map_err(|reason| RunError::Config { path: config_path.clone(), reason })?;
+    let config = read_config(dir)?;
     let iterations = (1..=config.em.iterations).map(|n| (format!("iteration {n}"), format!("iter-{n}")));
     let first =
         [("untrained", "untrained"), ("warm-up", "warmup")].map(|(name, dir)| (name.to_owned(), dir.to_owned()));
