@@ -11,6 +11,7 @@ use crate::error::RunError;
 use crate::files;
 use crate::folder::RunFolder;
 use crate::packing::pack;
+use crate::report::DEFAULT_MAX_QUESTIONS;
 use crate::sampling::{SampleProgress, SampleTask, sample};
 use crate::summary::{Outcome, StageSummary};
 use crate::training::train_checkpoint;
@@ -169,7 +170,7 @@ impl<'a> Loop<'a> {
             let gold = read_gold(path, &data.warmup_datasets, data.n_warmup, config.seed)?;
             replay(&gold, &self.sampler, &self.policy.chat, self.retriever, &config.pack)
         })?;
-        self.folder.took("warm-up", "building gold trajectories", clock)?;
+        self.folder.took("warm-up", "building gold trajectories", clock, None)?;
         on_event(Event::Warmup(&stats));
         self.train("warm-up", "warmup", &examples, on_event)
     }
@@ -202,7 +203,7 @@ impl<'a> Loop<'a> {
         let sampled = sample(&task, &self.policy, &self.config.generator, self.retriever, &mut |progress| {
             on_event(Event::Sampling(progress));
         })?;
-        self.folder.took(stage, "sampling and scoring", clock)?;
+        self.folder.took(stage, "sampling and scoring", clock, Some(sampled.work))?;
         let weighed = weigh(&sampled.scores, &self.config.weights)?;
         files::write_jsonl(&dir.join("weights.jsonl"), &weighed.weights)?;
         let (examples, pack) =
@@ -238,7 +239,7 @@ impl<'a> Loop<'a> {
             on_event(Event::Step(step));
         })?;
         self.track();
-        self.folder.took(stage, "training", clock)
+        self.folder.took(stage, "training", clock, None)
     }
 
     /// Tells the trackers whose files are in the run folder what is new in it. That they cannot be told is no reason to stop.
@@ -272,7 +273,7 @@ impl<'a> Loop<'a> {
                 let report = evaluate(&sampled.trajectories, &set.questions, &self.config.evaluation)?;
                 files::write_json(&report_path, &report)?;
                 self.track();
-                self.folder.took(stage, &part, clock)?;
+                self.folder.took(stage, &part, clock, Some(sampled.work))?;
             }
             on_event(Event::Evaluated { stage, set: &set.name, report: &read_report(&report_path)? });
         }
@@ -280,7 +281,8 @@ impl<'a> Loop<'a> {
     }
 
     fn finish(self, stages: Vec<StageSummary>) -> Result<Outcome, RunError> {
-        let outcome = crate::summary::finish(self.config, self.folder.dir(), stages, &self.sets)?;
+        let outcome =
+            crate::summary::finish(self.config, self.folder.dir(), stages, &self.sets, DEFAULT_MAX_QUESTIONS)?;
         self.track();
         Ok(outcome)
     }

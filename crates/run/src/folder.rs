@@ -2,6 +2,7 @@
 use crate::config::{EmConfig, RunConfig};
 use crate::error::{RunError, io};
 use crate::files;
+use crate::work::Work;
 use crate::workbench::GeneratorConfig;
 use exsearch_track::TrackConfig;
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,9 @@ pub(crate) struct Timing {
     pub(crate) stage: String,
     pub(crate) part: String,
     pub(crate) secs: f64,
+    /// What was done in it, where that is measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) work: Option<Work>,
 }
 
 impl RunFolder {
@@ -91,9 +95,9 @@ impl RunFolder {
     }
 
     /// Writes down how long a part took.
-    pub(crate) fn took(&self, stage: &str, part: &str, since: Instant) -> Result<(), RunError> {
+    pub(crate) fn took(&self, stage: &str, part: &str, since: Instant, work: Option<Work>) -> Result<(), RunError> {
         let path = self.path("timings.jsonl");
-        let timing = Timing { stage: stage.into(), part: part.into(), secs: since.elapsed().as_secs_f64() };
+        let timing = Timing { stage: stage.into(), part: part.into(), secs: since.elapsed().as_secs_f64(), work };
         let mut line = serde_json::to_vec(&timing).expect("plain data serializes");
         line.push(b'\n');
         let file = OpenOptions::new().create(true).append(true).open(&path);
@@ -117,7 +121,12 @@ pub(crate) fn timings(dir: &Path) -> Result<Vec<Timing>, RunError> {
     let mut sums: Vec<Timing> = Vec::new();
     for timing in files::read_jsonl::<Timing>(&path)? {
         match sums.iter_mut().find(|sum| sum.stage == timing.stage && sum.part == timing.part) {
-            Some(sum) => sum.secs += timing.secs,
+            Some(sum) => {
+                sum.secs += timing.secs;
+                if let Some(work) = timing.work {
+                    *sum.work.get_or_insert_default() += work;
+                }
+            }
             None => sums.push(timing),
         }
     }

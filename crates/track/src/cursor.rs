@@ -1,5 +1,6 @@
 //! What a server has been sent already, in a small file of the run folder.
-use crate::error::{TrackError, io, write};
+use crate::error::{TrackError, io};
+use crate::files::write;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 

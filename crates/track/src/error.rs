@@ -42,13 +42,3 @@ pub enum TrackError {
 pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> TrackError + '_ {
     |source| TrackError::Io { path: path.to_owned(), source }
 }
-
-/// Writes a file whole or not at all.
-pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), TrackError> {
-    let parent = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(parent).map_err(io(parent))?;
-    let mut name = path.as_os_str().to_owned();
-    name.push(".tmp");
-    let partial = PathBuf::from(name);
-    std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, path)).map_err(io(path))
-}

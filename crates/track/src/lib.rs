@@ -7,6 +7,7 @@ mod config;
 mod crc32c;
 mod cursor;
 mod error;
+mod files;
 mod mlflow;
 mod protobuf;
 mod record;

@@ -6,7 +6,8 @@
 //! A file is TFRecords: length u64, masked CRC-32C of the length, an `Event`, masked CRC-32C of it; all little-endian. `Event` has
 //! wall_time = 1, step = 2, file_version = 3, summary = 5 (tensorflow/core/util/event.proto, summary.proto).
 use crate::crc32c::masked;
-use crate::error::{TrackError, write as write_file};
+use crate::error::TrackError;
+use crate::files::write as write_file;
 use crate::protobuf::Message;
 use crate::record::{Part, RunRecord};
 use std::path::Path;

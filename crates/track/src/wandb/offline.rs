@@ -4,7 +4,8 @@
 //! plain CRC-32 of type and data: blocks of 32 KiB, the first of which holds those seven bytes too. A record is a `Record` of
 //! wandb/proto/wandb_internal.proto. It is written anew from the whole record: a run that goes on ends with the same file.
 use crate::config::WandbConfig;
-use crate::error::{TrackError, write as write_file};
+use crate::error::TrackError;
+use crate::files::write as write_file;
 use crate::protobuf::Message;
 use crate::record::RunRecord;
 use serde_json::{Map, Value};
