@@ -224,3 +224,74 @@ fn identity(dir: &Path) -> Result<Identity, RunError> {
 fn since_1970(time: SystemTime) -> f64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use exsearch_evaluation::{EvalConfig, evaluate};
+    use exsearch_schema::{GoldAnswers, QaRecord};
+    use exsearch_trainset::{Diagnostics, PackStats};
+
+    fn steps(dir: &Path, n_steps: usize) {
+        let step = |step| StepReport {
+            step,
+            n_steps,
+            loss: 1.0 / step as f64,
+            nll: 1.0,
+            grad_norm: 1.0,
+            learning_rate: 0.5,
+            n_target_tokens: 1,
+            n_tokens: 1,
+            skipped: false,
+        };
+        let steps: Vec<StepReport> = (1..=n_steps).map(step).collect();
+        files::write_jsonl(&dir.join("checkpoint.steps.jsonl"), &steps).expect("written");
+    }
+
+    fn evaluation(dir: &Path) {
+        let question = QaRecord {
+            id: "q".into(),
+            question: "who?".into(),
+            answers: GoldAnswers::new(vec!["a".into()]).expect("one answer"),
+            supporting: Vec::new(),
+            hops: None,
+            kind: None,
+            dataset: None,
+            split: None,
+        };
+        let report = evaluate(&[], &[question], &EvalConfig::default()).expect("sound");
+        files::write_json(&dir.join("eval-dev").join("eval.json"), &report).expect("written");
+    }
+
+    #[test]
+    fn parts_are_finished_artifacts_in_the_order_of_the_run() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = folder.path();
+        let text = "model = 'm'\nem = { iterations = 3 }\n[data]\nindex = 'i'\ntrain = 't'\ndev = 'd'";
+        let config: RunConfig = crate::config::parse(text).expect("valid");
+        let names =
+            || -> Vec<String> { record(&config, dir).expect("read").parts.into_iter().map(|part| part.name).collect() };
+        evaluation(&dir.join("untrained"));
+        assert_eq!(names(), ["untrained-dev"]);
+        let first = record(&config, dir).expect("read");
+        steps(&dir.join("warmup"), 2);
+        assert_eq!(names(), ["untrained-dev"], "the checkpoint is not there yet");
+        std::fs::create_dir_all(dir.join("warmup/checkpoint")).expect("made");
+        evaluation(&dir.join("warmup"));
+        let e_step = EStep {
+            diagnostics: Diagnostics::default(),
+            pack: PackStats::default(),
+            effective_sample_sizes: Vec::new(),
+        };
+        files::write_json(&dir.join("iter-1/diagnostics.json"), &e_step).expect("written");
+        steps(&dir.join("iter-1"), 3);
+        std::fs::create_dir_all(dir.join("iter-1/checkpoint")).expect("made");
+        let expected = ["untrained-dev", "warmup-training", "warmup-dev", "iter-1-e-step", "iter-1-training"];
+        assert_eq!(names(), expected);
+        let record = record(&config, dir).expect("read");
+        assert_eq!((&record.id, &record.parts[0]), (&first.id, &first.parts[0]), "what was there stays as it was");
+        let steps = |part: usize| -> Vec<u64> { record.parts[part].rows.iter().map(|row| row.step).collect() };
+        assert_eq!((steps(1), steps(3), steps(4)), (vec![1, 2], vec![2], vec![3, 4, 5]));
+        assert!(!record.is_finished);
+    }
+}

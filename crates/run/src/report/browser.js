@@ -239,7 +239,7 @@ function browser() {
   forth.addEventListener("click", () => { choice.selectedIndex += 1; show(); });
   section("Trajectories", note,
     el("div", { class: "controls" }, sets.length > 1 && el("label", {}, "Of", setChoice), el("label", {}, "Show", filter),
-      el("label", { class: "grow" }, "Question", choice), back, forth), view);
+      el("label", { class: "grow" }, "Question", choice), el("span", { class: "pair" }, back, forth)), view);
   chooseSet();
 }
 

@@ -89,8 +89,8 @@ function diagnosticCurves() {
   const labels = stages.map(({ stage, x }) => ({ x, label: stage.name }));
   const sizes = [...new Set(stages.map(({ stage }) => stage.diagnostics.n_samples))].join(", ");
   return [
-    curves("Effective sample size", "mean over questions, of " + sizes + " trajectories",
-      [{ name: "effective sample size", points: points((one) => one.ess_mean, 2) }], labels, { from: 1 }),
+    curves("Effective sample size", "of " + sizes + " trajectories; questions without weight count as 0",
+      [{ name: "effective sample size", points: points((one) => one.ess_mean, 2) }], labels, { from: 0 }),
     histograms(stages, "Questions by effective sample size", "1: one trajectory has all the weight", "question", (one) => one.ess_hist, (one) => [1, one.n_samples]),
     histograms(stages, "Trajectories by weight", "of questions that contribute", "trajectory", (one) => one.weight_hist, () => [0, 1]),
     curves("Multi-sample bound", "mean log of the mean p(y | x, z), nats",
@@ -159,7 +159,7 @@ function runCurves() {
     curves("Exact match by run", intervals, score("exact_match"), stageTicks, { from: 0 }),
     curves("F1 by run", intervals, score("f1"), stageTicks, { from: 0 }),
     curves("Multi-sample bound by run", "training questions, nats", diagnostic((one) => one.bound_train, 3), sampled),
-    curves("Effective sample size by run", "mean over questions", diagnostic((one) => one.ess_mean, 2), sampled, { from: 1 }),
+    curves("Effective sample size by run", "mean over questions", diagnostic((one) => one.ess_mean, 2), sampled, { from: 0 }),
     last > 0 && curves("Training loss by run", "by optimizer step", loss, lossTicks(last), { hasPoints: false }),
   ];
 }

@@ -4,7 +4,7 @@
 use crate::config::WandbConfig;
 use crate::cursor::CursorFile;
 use crate::error::TrackError;
-use crate::record::RunRecord;
+use crate::record::{Axis, RunRecord};
 use crate::servers::Server;
 use exsearch_http::Secret;
 use serde_json::{Map, Value, json};
@@ -31,7 +31,8 @@ pub(crate) fn send(
     server: &Server<'_>,
     cursor: &mut CursorFile,
 ) -> Result<(), TrackError> {
-    if !cursor.at.has_config {
+    // New parts may bring new names, whose axes are told with the configuration.
+    if !cursor.at.has_config || cursor.at.n_parts < record.parts.len() {
         cursor.at.run = upsert(record, config, server)?;
         cursor.at.has_config = true;
         cursor.save()?;
@@ -64,7 +65,8 @@ pub(crate) fn send(
 /// Makes the run or finds it again: `entity/project/run`, as the server calls it.
 fn upsert(record: &RunRecord, config: &WandbConfig, server: &Server<'_>) -> Result<String, TrackError> {
     let fields = record.config.as_object().into_iter().flatten();
-    let fields: Map<String, Value> = fields.map(|(key, value)| (key.clone(), json!({ "value": value }))).collect();
+    let mut fields: Map<String, Value> = fields.map(|(key, value)| (key.clone(), json!({ "value": value }))).collect();
+    fields.insert("_wandb".into(), json!({ "value": { "m": axes(record) } }));
     let variables = json!({
         "name": record.id,
         "project": config.project,
@@ -81,6 +83,15 @@ fn upsert(record: &RunRecord, config: &WandbConfig, server: &Server<'_>) -> Resu
     let project = server.text(&answer, &format!("{bucket}/project/name"))?;
     let name = server.text(&answer, &format!("{bucket}/name"))?;
     Ok(format!("{entity}/{project}/{name}"))
+}
+
+/// The axes and who is drawn over which, as `wandb sync` 0.31 sends them: a `MetricRecord` an entry, its fields by their numbers. 1 is
+/// the name, 5 the place of its axis in the list, from 1, and 6 the options, of which 3 says that it was asked for.
+fn axes(record: &RunRecord) -> Vec<Value> {
+    let axes = [Axis::Stage, Axis::OptimizerStep];
+    let place = |axis| axes.iter().position(|one| *one == axis).expect("one of them") + 1;
+    let own = axes.iter().map(|axis| json!({ "1": axis.name() }));
+    own.chain(record.axes().into_iter().map(|(name, axis)| json!({ "1": name, "5": place(axis), "6": [3] }))).collect()
 }
 
 /// RFC 4648, section 4.

@@ -51,7 +51,10 @@ fn each_row_is_sent_once() {
     let bodies_before = bodies(&server);
     let [upsert, first] = &bodies_before[..] else { panic!("{bodies_before:?}") };
     assert!(upsert["query"].as_str().expect("text").contains("upsertBucket(input: {name: $name, modelName: $project"));
-    let config = r#"{"seed":{"value":7},"em":{"value":{"samples":4}}}"#;
+    let config = concat!(
+        r#"{"seed":{"value":7},"em":{"value":{"samples":4}},"#,
+        r#""_wandb":{"value":{"m":[{"1":"stage"},{"1":"train/step"},{"1":"dev/f1","5":1,"6":[3]}]}}}"#
+    );
     let variables =
         json!({ "name": "abcd1234", "project": "exsearch", "entity": null, "displayName": "t", "config": config });
     assert_eq!(upsert["variables"], variables);
@@ -60,7 +63,9 @@ fn each_row_is_sent_once() {
 
     assert!(servers.send(&record(), folder.path()).is_empty());
     let bodies_after = bodies(&server);
-    let [second, end] = &bodies_after[..] else { panic!("{bodies_after:?}") };
+    let [upsert, second, end] = &bodies_after[..] else { panic!("{bodies_after:?}") };
+    let config = upsert["variables"]["config"].as_str().expect("text");
+    assert!(config.contains(r#"{"1":"train/loss","5":2,"6":[3]}"#), "{config}");
     let (offset, new) = rows(second);
     assert_eq!((offset, new.len()), (1, 2));
     assert_eq!(new[1]["train/step"], 300);
