@@ -3,7 +3,7 @@ use crate::config::RunConfig;
 use crate::em::EvalSet;
 use crate::error::RunError;
 use crate::files;
-use crate::folder::timings;
+use crate::folder::{Timing, timings};
 use crate::report::{LossPoint, PartTime, ReportInput, StageDifference, StageResult, TrajectoryView, choose_ids};
 use crate::summary::StageSummary;
 use exsearch_corpus::{BadLines, read_questions};
@@ -56,7 +56,12 @@ pub(crate) fn page(request: PageRequest<'_>, differences: Vec<StageDifference>) 
         let point = |step: &StepReport| LossPoint { stage: stage.name.clone(), step: step.step as u64, loss: step.nll };
         stage.steps.iter().map(point)
     });
-    let part = |timing: crate::folder::Timing| PartTime {
+    let n_trained_tokens = |timing: &Timing| {
+        let stage = stages.iter().find(|stage| timing.part == "training" && stage.name == timing.stage)?;
+        Some(stage.steps.iter().map(|step| step.n_tokens as u64).sum())
+    };
+    let part = |timing: Timing| PartTime {
+        n_trained_tokens: n_trained_tokens(&timing),
         stage: timing.stage,
         part: timing.part,
         secs: timing.secs,

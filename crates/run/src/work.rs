@@ -1,11 +1,11 @@
-//! Where the time of sampling goes: search, its encoders, contexts, sampled tokens, scores.
+//! What sampling costs: seconds of search, of its encoders, of contexts, sampled tokens and scores; and tokens.
 use exsearch_engine::EngineStats;
 use exsearch_schema::{Hit, Passage, PassageId, RetrieveError, Retriever};
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-/// Seconds of work by kind. What runs at the same time on several threads counts for each, so that they may sum to more than went by.
+/// Seconds of work by kind, and tokens. What runs at the same time on several threads counts for each, so that they may sum to more than went by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Work {
@@ -19,6 +19,10 @@ pub struct Work {
     pub decode: f64,
     /// Gold answers through the model.
     pub score: f64,
+    /// Tokens that went through the model.
+    pub n_tokens: u64,
+    /// Context tokens that were taken from caches instead.
+    pub n_reused: u64,
 }
 
 impl Work {
@@ -27,6 +31,8 @@ impl Work {
         self.prefill += stats.prefill.as_secs_f64();
         self.decode += stats.decode.as_secs_f64();
         self.score += stats.score.as_secs_f64();
+        self.n_tokens += stats.n_prefilled + stats.n_sampled;
+        self.n_reused += stats.n_reused;
     }
 }
 
@@ -37,6 +43,8 @@ impl std::ops::AddAssign for Work {
         self.prefill += other.prefill;
         self.decode += other.decode;
         self.score += other.score;
+        self.n_tokens += other.n_tokens;
+        self.n_reused += other.n_reused;
     }
 }
 

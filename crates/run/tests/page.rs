@@ -70,8 +70,15 @@ fn run(title: &str) -> ReportInput {
     };
     let stages = vec![stage("untrained", 2, false), stage("iteration 1", 4, true), stage("iteration 2", 5, true)];
     let loss = |step| LossPoint { stage: "iteration 1".into(), step, loss: 2.0 / step as f64 };
-    let time = |part: &str, work| PartTime { stage: "iteration 1".into(), part: part.into(), secs: 10.0, work };
-    let work = Work { encode: 1.0, search: 1.0, prefill: 2.0, decode: 3.0, score: 1.0 };
+    let time = |part: &str, work, n_trained_tokens| PartTime {
+        stage: "iteration 1".into(),
+        part: part.into(),
+        secs: 10.0,
+        work,
+        n_trained_tokens,
+    };
+    let work =
+        Work { encode: 1.0, search: 1.0, prefill: 2.0, decode: 3.0, score: 1.0, n_tokens: 12_345, n_reused: 6_789 };
     ReportInput {
         title: title.to_owned(),
         description: HOSTILE.to_owned(),
@@ -81,7 +88,7 @@ fn run(title: &str) -> ReportInput {
         gold,
         differences: Vec::new(),
         loss: (1..=30).map(loss).collect(),
-        timings: vec![time("sampling and scoring", Some(work)), time("training", None)],
+        timings: vec![time("sampling and scoring", Some(work), None), time("training", None, Some(4_321))],
         config_toml: "seed = 0\n".into(),
         max_questions: 40,
     }
@@ -121,6 +128,7 @@ fn a_browser_draws_all_of_it_and_complains_of_nothing() {
         };
         assert_eq!(rows_of("scores"), 1 + 3 + 1 + 15, "a head and three stages; the retrieval of three k");
         assert!(rows_of("hops-and-failures") > 4 && rows_of("time") == 3);
+        assert!(["12,345", "6,789", "4,321"].iter().all(|n_tokens| dom.contains(n_tokens)), "what it cost");
         // The first held-out question, its three stages, and a right trajectory beside a wrong one.
         assert_eq!(count("<article class=\"card\">"), 3);
         assert!(dom.contains("Compare two of them") && count("class=\"only\"") > 0 && count("<mark>") > 1);

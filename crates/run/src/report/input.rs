@@ -66,6 +66,9 @@ pub struct PartTime {
     /// What was done in it, where that was measured.
     #[serde(default)]
     pub work: Option<Work>,
+    /// Tokens that were trained on in it, with their contexts; absent where it is no training.
+    #[serde(default)]
+    pub n_trained_tokens: Option<u64>,
 }
 
 /// What an E-step tells about its trajectories and weights.

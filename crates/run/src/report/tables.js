@@ -90,7 +90,8 @@ function failureTable() {
 // Time: [class, name, seconds] of every kind of work in a part. What is not measured is the rest.
 const KINDS = ["encode", "search", "prefill", "decode", "score", "train", "other"];
 function work(part) {
-  const found = part.work ? { ...part.work } : part.part === "training" ? { train: part.secs } : {};
+  const found = part.part === "training" ? { train: part.secs }
+    : Object.fromEntries(KINDS.filter((kind) => part.work && part.work[kind]).map((kind) => [kind, part.work[kind]]));
   const known = Object.values(found).reduce((sum, secs) => sum + secs, 0);
   return { ...found, other: Math.max(0, part.secs - known) };
 }
@@ -111,13 +112,15 @@ function timeParts() {
     return [el("span", {}, name), bar, el("span", { class: "muted small" }, duration(parts.reduce((secs, part) => secs + part.secs, 0)))];
   });
   const legend = el("div", { class: "legend" }, used.map((kind) => el("span", {}, el("i", { class: "k-" + kind }), kind)));
+  const tokens = [["tokens computed", (part) => isNumber(part.n_trained_tokens) ? part.n_trained_tokens : part.work && part.work.n_tokens],
+    ["from caches", (part) => part.work && part.work.n_reused]].filter(([, read]) => run.timings.some(read));
   const cell = (secs) => secs > 0 ? duration(secs) : "\u2013";
   const rows = run.timings.map((part) => [part.stage + ": " + part.part, duration(part.secs), percent(part.secs / (total || 1)) + " %",
-    ...used.map((kind) => cell(work(part)[kind]))]);
+    ...used.map((kind) => cell(work(part)[kind])), ...tokens.map(([, read]) => read(part) ? read(part).toLocaleString("en") : "\u2013")]);
   const caption = "Wall time, " + duration(total) + " in all. Encode, search, prefill, decode and score are measured while trajectories are sampled; "
     + "other is the rest of the wall time.";
   return [el("figure", { class: "time" }, el("figcaption", {}, "Time by stage ", el("span", {}, "seconds of work by kind")), legend,
-    el("div", { class: "bars" }, bars)), el("div", { class: "more" }, table(caption, ["part", "wall", "share", ...used], rows))];
+    el("div", { class: "bars" }, bars)), el("div", { class: "more" }, table(caption, ["part", "wall", "share", ...used, ...tokens.map(([name]) => name)], rows))];
 }
 
 // Several runs
