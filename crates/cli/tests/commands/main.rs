@@ -7,5 +7,6 @@ mod kinds;
 mod model;
 mod remote;
 mod serve;
+mod study;
 mod usage;
 mod world;
