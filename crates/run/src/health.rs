@@ -314,15 +314,21 @@ impl AlarmKind {
             Self::RepeatedQueries => {
                 "many trajectories ask the same query again: look at their queries, and set agent.repeated_query = \"refuse\""
             }
-            Self::EmptyRecords => "most records are empty: look at what the searches found, and at the turns after them",
+            Self::EmptyRecords => {
+                "most records are empty: look at what the searches found, and at the turns after them"
+            }
             Self::OverSearch => {
                 "searches have become much longer: look at the last steps of trajectories, and whether answered questions are searched on"
             }
             Self::UnderSearch => {
                 "searches have become much shorter: look whether the model answers without evidence, or stops on a wrong entity"
             }
-            Self::TurnLength => "turns have another length than at first: look at the words of the turns for loops or lost parts",
-            Self::AnswerLength => "answers have another length than at first: look at the predictions in eval-dev/trajectories.jsonl",
+            Self::TurnLength => {
+                "turns have another length than at first: look at the words of the turns for loops or lost parts"
+            }
+            Self::AnswerLength => {
+                "answers have another length than at first: look at the predictions in eval-dev/trajectories.jsonl"
+            }
             Self::Entropy => {
                 "samples of a question are all but the same: look at n_merged in diagnostics.json, and lower learning_rate or the \
                  number of iterations, or raise agent.temperature"
@@ -357,12 +363,7 @@ pub(crate) fn measure(
 
 /// The alarms of a stage. `before` are the measures of the trained stages before it, in order; `best_f1` is the best on dev of all
 /// stages before it.
-pub(crate) fn alarms(
-    now: &Measures,
-    before: &[Measures],
-    best_f1: Option<f64>,
-    config: &HealthConfig,
-) -> Vec<Alarm> {
+pub(crate) fn alarms(now: &Measures, before: &[Measures], best_f1: Option<f64>, config: &HealthConfig) -> Vec<Alarm> {
     let mut found = Found { alarms: Vec::new(), of: Source::Training };
     if let Some(training) = &now.training {
         found.above(AlarmKind::SkippedSteps, training.n_skipped as f64, config.max_skipped_steps as f64);

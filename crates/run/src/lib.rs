@@ -25,7 +25,8 @@ pub use em::{Event, OnEvent, run};
 pub use error::RunError;
 pub use files::{read_json, read_jsonl, write_json, write_jsonl};
 pub use health::{
-    Alarm, AlarmKind, Behaviour, Health, HealthConfig, MIN_TRAJECTORIES, Measures, OnCollapse, Source, TrainingMeasures, WeightMeasures,
+    Alarm, AlarmKind, Behaviour, Health, HealthConfig, MIN_TRAJECTORIES, Measures, OnCollapse, Source,
+    TrainingMeasures, WeightMeasures,
 };
 pub use manifest::{Input, Manifest, ProtocolRecord, StageRecord};
 pub use packing::pack;

@@ -84,13 +84,17 @@ impl Sharing {
         if to.is_dir() {
             return Ok(());
         }
-        let partial = with_suffix(&to, ".tmp");
+        // Another process may be making the same part.
+        let partial = with_suffix(&to, &format!(".tmp-{}", std::process::id()));
         remove(&partial)?;
         std::fs::create_dir_all(&partial).map_err(io(&partial))?;
         for name in names {
             link(&dir.join(name), &partial.join(name))?;
         }
-        std::fs::rename(&partial, &to).map_err(io(&to))
+        match std::fs::rename(&partial, &to) {
+            Err(_) if to.is_dir() => remove(&partial),
+            renamed => renamed.map_err(io(&to)),
+        }
     }
 
     fn key(&self, part: Part<'_>) -> String {

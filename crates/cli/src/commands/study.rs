@@ -39,6 +39,9 @@ pub(crate) struct Args {
     /// Only these variants
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     only: Vec<String>,
+    /// The folder in which runs share parts; several studies may use the same [default: DIR/shared]
+    #[arg(long, value_name = "DIR")]
+    shared: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -101,7 +104,8 @@ fn one(
     config.device = args.device.or(config.device);
     config.device.check()?;
     let dir = folder.run(&variant.name, seed);
-    let outcome = em::execute(&config, &dir, Some(&folder.shared()), output)
+    let shared = args.shared.clone().unwrap_or_else(|| folder.shared());
+    let outcome = em::execute(&config, &dir, Some(&shared), output)
         .with_context(|| format!("{}, seed {seed}, has no result", variant.name))?;
     Ok(FinishedRun::new(&variant.name, seed, &outcome))
 }

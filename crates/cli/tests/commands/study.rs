@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// A configuration for seconds. Warm-up teaches the random model nothing but that turns end.
-fn base(dir: &Path) -> PathBuf {
+pub(crate) fn base(dir: &Path) -> PathBuf {
     let path = dir.join("base.toml");
     let text = format!(
         "model = {:?}\nmax_tokens = 1200\n\
@@ -122,7 +122,8 @@ fn a_run_is_compared_and_reproduced_from_its_manifest() {
     let itself = run("compare {} {} --json", &[&out, &out]).ok();
     let line: serde_json::Value = serde_json::from_str(itself.lines().nth(1).expect("two sets")).expect("JSON");
     assert_eq!((&line["set"], &line["exact_match"]["p"]), (&"test".into(), &1.0.into()));
-    run("compare {} {} --stage iter-9", &[&out, &out]).failed(&["no stage iter-9", "untrained, warmup, iter-1, iter-2"]);
+    run("compare {} {} --stage iter-9", &[&out, &out])
+        .failed(&["no stage iter-9", "untrained, warmup, iter-1, iter-2"]);
 
     // From a copy of the manifest, with the questions in another place.
     let (manifest, moved) = (path("manifest.json"), path("moved"));

@@ -140,8 +140,14 @@ fn behaviour_alarms() {
         let incident = Incident { boundary, step_idx: 0, detail: String::new() };
         Trajectory { incidents: vec![incident.clone(), incident], ..trajectory(2) }
     };
-    check_both(|idx| if idx < 9 { with_incident(Boundary::RepeatedQuery) } else { trajectory(2) }, &[AlarmKind::RepeatedQueries]);
-    check_both(|idx| if idx < 12 { with_incident(Boundary::EmptyRecord) } else { trajectory(2) }, &[AlarmKind::EmptyRecords]);
+    check_both(
+        |idx| if idx < 9 { with_incident(Boundary::RepeatedQuery) } else { trajectory(2) },
+        &[AlarmKind::RepeatedQueries],
+    );
+    check_both(
+        |idx| if idx < 12 { with_incident(Boundary::EmptyRecord) } else { trajectory(2) },
+        &[AlarmKind::EmptyRecords],
+    );
     check_both(|_| with_incident(Boundary::TurnTooLong), &[]);
     check_both(|_| trajectory(4), &[AlarmKind::OverSearch]);
     check_both(|idx| trajectory(usize::from(idx < 8)), &[AlarmKind::UnderSearch]);

@@ -202,7 +202,7 @@ impl StudyFolder {
         self.dir.join(variant).join(format!("seed-{seed}"))
     }
 
-    /// Where runs share their parts.
+    /// Where runs share their parts unless told otherwise.
     pub fn shared(&self) -> PathBuf {
         self.dir.join(SHARED)
     }
