@@ -35,9 +35,9 @@ max_dialogue_tokens = 1100
 [warmup]
 batch_size = 2
 [em]
-iterations = 3
+iterations = 2
 questions = 16
-samples = 3
+samples = 2
 patience = 0
 [train]
 batch_size = 2

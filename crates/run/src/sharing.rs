@@ -134,14 +134,27 @@ impl Sharing {
             // What is chosen by dev may reach them; of the model itself, `history` tells.
             Part::Sampling(_) => {
                 forget_warmup(&mut config);
-                config.weights = Default::default();
                 config.pack = Default::default();
                 config.train = Default::default();
+                if draws_alike(&config.em) {
+                    config.weights = Default::default();
+                }
             }
             Part::Training(_) => forget_warmup(&mut config),
         }
         config
     }
+}
+
+/// Whether every question has the same number of samples of the model, whatever the weights: so it is unless `em` has a setting
+/// that this file does not name.
+fn draws_alike(em: &EmConfig) -> bool {
+    let unnamed = |em: &EmConfig| {
+        let mut em = em.clone();
+        (em.iterations, em.questions, em.samples, em.patience, em.evaluate_untrained) = (0, 0, 0, 0, true);
+        em
+    };
+    unnamed(em) == unnamed(&EmConfig::default())
 }
 
 fn forget_dev(config: &mut RunConfig) {
