@@ -7,10 +7,15 @@ mod em;
 mod error;
 mod files;
 mod folder;
+mod health;
+mod manifest;
 mod packing;
 mod page;
 pub mod report;
+mod reproduce;
 mod sampling;
+mod sharing;
+pub mod study;
 mod summary;
 mod tracking;
 mod training;
@@ -22,9 +27,15 @@ pub use config::{DataConfig, EmConfig, RunConfig, TestConfig, parse};
 pub use em::{Event, OnEvent, run};
 pub use error::RunError;
 pub use files::{read_json, read_jsonl, write_json, write_jsonl};
+pub use health::{
+    Alarm, AlarmKind, Behaviour, Health, HealthConfig, MIN_TRAJECTORIES, Measures, OnCollapse, Source,
+    TrainingMeasures, WeightMeasures,
+};
+pub use manifest::{Input, Manifest, ProtocolRecord, StageRecord};
 pub use packing::pack;
+pub use reproduce::{Agreement, Places, StageAgreement, agreement};
 pub use sampling::{LanguageModel, SampleProgress, SampleTask, Sampled, sample, sample_with};
-pub use summary::{Outcome, StageSummary, report_of, report_of_runs};
+pub use summary::{Outcome, StageSummary, report_of, report_of_runs, stages_of};
 pub use tracking::{Tracking, send_to_trackers};
 pub use training::train_checkpoint;
 pub use warmup::{WarmupStats, read_gold, replay};

@@ -48,6 +48,7 @@ pub(crate) fn page(request: PageRequest<'_>, differences: Vec<StageDifference>) 
             name: stage.name.clone(),
             report: stage.reports[shown].1.clone(),
             diagnostics: stage.diagnostics.clone(),
+            alarms: stage.health.iter().flat_map(|health| &health.alarms).map(ToString::to_string).collect(),
             trajectories: files::filter_jsonl(&path, |it: Trajectory| Some(TrajectoryView::from(&it)))?,
             samples: samples(&dir, &weights)?,
         });

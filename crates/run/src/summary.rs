@@ -4,6 +4,7 @@ use crate::em::{EStep, EvalSet, read_sets};
 use crate::error::RunError;
 use crate::files;
 use crate::folder::read_config;
+use crate::health::{Alarm, Health};
 use crate::page::{PageRequest, page};
 use crate::report::{self, StageDifference};
 use exsearch_evaluation::{Estimate, Report, compare, read_report};
@@ -26,6 +27,8 @@ pub struct StageSummary {
     pub diagnostics: Option<report::Diagnostics>,
     /// The optimizer steps that made it.
     pub steps: Vec<StepReport>,
+    /// Whether it is well; absent for the untrained model.
+    pub health: Option<Health>,
 }
 
 /// What a run came to.
@@ -49,6 +52,13 @@ struct Summary<'a> {
     checkpoint: Option<&'a PathBuf>,
     stages: Vec<StageScores<'a>>,
     differences: &'a [StageDifference],
+    alarms: Vec<StageAlarms<'a>>,
+}
+
+#[derive(Serialize)]
+struct StageAlarms<'a> {
+    stage: &'a str,
+    alarms: &'a [Alarm],
 }
 
 #[derive(Serialize)]
@@ -88,7 +98,14 @@ impl StageSummary {
         };
         let steps_path = stage.join("checkpoint.steps.jsonl");
         let steps = if steps_path.is_file() { files::read_jsonl(&steps_path)? } else { Vec::new() };
-        Ok(Self { name: name.into(), dir: dir.into(), reports, diagnostics, steps })
+        let health_path = stage.join("health.json");
+        let health = if health_path.is_file() { Some(files::read_json(&health_path)?) } else { None };
+        Ok(Self { name: name.into(), dir: dir.into(), reports, diagnostics, steps, health })
+    }
+
+    /// Whether its health is that of a collapsed one.
+    pub(crate) fn has_collapsed(&self) -> bool {
+        self.health.as_ref().is_some_and(Health::has_collapsed)
     }
 
     /// What stages are chosen by: F1 on dev.
@@ -125,15 +142,16 @@ fn weight_histogram(weights: &[Weight]) -> Vec<u64> {
 /// The outcome of the stages that a run folder holds, with `summary.json` and the page written anew. The page holds trajectories of
 /// at most `max_questions` held-out and as many training questions.
 pub fn report_of(dir: &Path, max_questions: usize) -> Result<Outcome, RunError> {
-    let (config, stages) = read_stages(dir)?;
-    finish(&config, dir, stages, &read_sets(&config)?, max_questions)
+    let config = read_config(dir)?;
+    finish(&config, dir, read_stages(&config, dir)?, &read_sets(&config)?, max_questions)
 }
 
 /// One page of several run folders; nothing in them is changed.
 pub fn report_of_runs(dirs: &[PathBuf], max_questions: usize, out: &Path) -> Result<(), RunError> {
     let mut inputs = Vec::with_capacity(dirs.len());
     for dir in dirs {
-        let (config, stages) = read_stages(dir)?;
+        let config = read_config(dir)?;
+        let stages = read_stages(&config, dir)?;
         let sets = read_sets(&config)?;
         let shown = usize::from(sets.len() > 1);
         let differences = differences(&stages, best_of(&stages), shown)?;
@@ -148,23 +166,27 @@ pub fn report_of_runs(dirs: &[PathBuf], max_questions: usize, out: &Path) -> Res
     files::write(out, report::render(&title, &inputs).as_bytes())
 }
 
-fn read_stages(dir: &Path) -> Result<(RunConfig, Vec<StageSummary>), RunError> {
-    let config = read_config(dir)?;
+/// The stages that a run folder holds, and which of them is best. Nothing is written.
+pub fn stages_of(dir: &Path) -> Result<(Vec<StageSummary>, usize), RunError> {
+    let stages = read_stages(&read_config(dir)?, dir)?;
+    let best_idx = best_of(&stages);
+    Ok((stages, best_idx))
+}
+
+fn read_stages(config: &RunConfig, dir: &Path) -> Result<Vec<StageSummary>, RunError> {
     let iterations = (1..=config.em.iterations).map(|n| (format!("iteration {n}"), format!("iter-{n}")));
     let first =
         [("untrained", "untrained"), ("warm-up", "warmup")].map(|(name, dir)| (name.to_owned(), dir.to_owned()));
     let last_set = config.data.test.last().map_or("dev", |test| &test.name);
     let is_evaluated = |stage: &str| dir.join(stage).join(format!("eval-{last_set}")).join("eval.json").is_file();
     let stages = first.into_iter().chain(iterations).filter(|(_, stage)| is_evaluated(stage));
-    let stages =
-        stages.map(|(name, stage)| StageSummary::read(&config, dir, &name, &stage)).collect::<Result<_, _>>()?;
-    Ok((config, stages))
+    stages.map(|(name, stage)| StageSummary::read(config, dir, &name, &stage)).collect()
 }
 
-/// The stage with the best dev score: the first of equals, since later stages cost more and are no better.
-fn best_of(stages: &[StageSummary]) -> usize {
-    let best = (0..stages.len()).rev().max_by(|&a, &b| stages[a].dev_score().total_cmp(&stages[b].dev_score()));
-    best.unwrap_or(0)
+/// The stage with the best dev score; the first of equals: later stages cost more and are no better.
+pub(crate) fn best_of(stages: &[StageSummary]) -> usize {
+    let by_score = |&a: &usize, &b: &usize| stages[a].dev_score().total_cmp(&stages[b].dev_score());
+    (0..stages.len()).rev().max_by(by_score).unwrap_or(0)
 }
 
 pub(crate) fn finish(
@@ -194,6 +216,12 @@ pub(crate) fn finish(
             })
             .collect(),
         differences: &differences,
+        alarms: stages
+            .iter()
+            .filter_map(|stage| Some((&stage.name, &stage.health.as_ref()?.alarms)))
+            .filter(|(_, alarms)| !alarms.is_empty())
+            .map(|(stage, alarms)| StageAlarms { stage, alarms })
+            .collect(),
     };
     files::write_json(&run.join("summary.json"), &summary)?;
     let table = table(&stages, best_idx, shown, &sets[shown], &differences);
@@ -284,6 +312,11 @@ fn table(
             100.0 * gain.low,
             100.0 * gain.high
         );
+    }
+    for stage in stages {
+        for alarm in stage.health.iter().flat_map(|health| &health.alarms) {
+            let _ = writeln!(out, "alarm at {}: {alarm}", stage.name);
+        }
     }
     out
 }

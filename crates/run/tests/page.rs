@@ -64,6 +64,7 @@ fn run(title: &str) -> ReportInput {
             name: name.to_owned(),
             report: evaluate(&trajectories, &gold, &EvalConfig::default()).expect("the run is sound"),
             diagnostics: has_e_step.then_some(diagnostics),
+            alarms: vec![HOSTILE.to_owned()],
             trajectories: trajectories.iter().map(TrajectoryView::from).collect(),
             samples: if has_e_step { vec![sample(0, "Paris", 0.9), sample(1, "Rome", 0.1)] } else { Vec::new() },
         }
@@ -132,6 +133,7 @@ fn a_browser_draws_all_of_it_and_complains_of_nothing() {
         // The first held-out question, its three stages, and a right trajectory beside a wrong one.
         assert_eq!(count("<article class=\"card\">"), 3);
         assert!(dom.contains("Compare two of them") && count("class=\"only\"") > 0 && count("<mark>") > 1);
+        assert_eq!(count("<li class=\"alarm\">"), 3);
         assert_eq!(dom.contains("id=\"runs\""), n_runs > 1);
         assert_eq!(count("<img"), 0, "text became markup");
     }

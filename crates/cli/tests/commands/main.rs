@@ -2,10 +2,12 @@
 mod ask;
 mod common;
 mod eval;
+mod health;
 mod index;
 mod kinds;
 mod model;
 mod remote;
 mod serve;
+mod study;
 mod usage;
 mod world;

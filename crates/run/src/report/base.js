@@ -21,7 +21,7 @@ const words = (name) => name.replaceAll("_", " ");
 const count = (n, noun) => n + " " + noun + (n === 1 ? "" : "s");
 function section(title, ...children) {
   const id = title.toLowerCase().replaceAll(" ", "-");
-  place.append(el("section", { id, "aria-labelledby": id + "-heading" }, el("h2", { id: id + "-heading" }, title), ...children));
+  place.append(el("section", { id, "aria-labelledby": id + "-heading" }, el("h2", { id: id + "-heading" }, title), ...children.filter(Boolean)));
 }
 const signed = (share) => !isNumber(share) ? "\u2013" : (share < 0 ? "\u2212" : "+") + Math.abs(100 * share).toFixed(1);
 const coverage = (one = run) => one.stages.length ? Math.round(1000 * one.stages[0].confidence) / 10 + "%" : "";

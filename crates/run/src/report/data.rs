@@ -45,6 +45,7 @@ struct PageStage<'a> {
     effort: &'a Effort,
     outcomes: &'a Outcomes,
     diagnostics: Option<&'a Diagnostics>,
+    alarms: &'a [String],
     /// All gold passages shown, at the largest k.
     all_gold: Option<Estimate>,
 }
@@ -150,6 +151,7 @@ impl<'a> PageStage<'a> {
             effort: &report.effort,
             outcomes: &report.outcomes,
             diagnostics: stage.diagnostics.as_ref(),
+            alarms: &stage.alarms,
             all_gold: widest.and_then(|at_k| at_k.all_gold),
         }
     }

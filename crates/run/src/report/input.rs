@@ -46,6 +46,9 @@ pub struct StageResult {
     /// The E-step that ran on this checkpoint's trajectories, where one did.
     #[serde(default)]
     pub diagnostics: Option<Diagnostics>,
+    /// What was found to be ill in it, in words.
+    #[serde(default)]
+    pub alarms: Vec<String>,
     /// The evaluated trajectories, for the browser.
     pub trajectories: Vec<TrajectoryView>,
     /// Trajectories of that E-step, of the questions in [`ReportInput::train_gold`].

@@ -10,7 +10,7 @@ function showRun(at) {
   place.replaceChildren();
   if (page.runs.length > 1) place.append(el("p", { class: "muted" }, run.description));
   if (run.stages.length) {
-    section("Scores", scoreTable(), moreTables());
+    section("Scores", alarmList(), scoreTable(), moreTables());
     section("Curves", el("div", { class: "charts" }, scoreCurves(), lossCurve(), diagnosticCurves()));
     section("Hops and failures", hopTable(), el("div", { class: "more" }, failureTable()));
   }

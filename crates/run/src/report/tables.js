@@ -67,6 +67,10 @@ function differenceTable() {
   return table("Percentage points on the same questions, paired bootstrap intervals; bold where the interval leaves out 0.",
     ["difference", ...metrics.map(([name]) => name), "questions gained", "questions lost"], rows);
 }
+function alarmList() {
+  const items = run.stages.flatMap((stage) => stage.alarms.map((alarm) => el("li", { class: "alarm" }, el("strong", {}, stage.name), ": " + alarm)));
+  return items.length ? el("ul", { class: "card issues", "aria-label": "alarms" }, items) : null;
+}
 function hopTable() {
   const labels = [...new Set(run.stages.flatMap((stage) => stage.by_hops.map((group) => group.label)))];
   const name = (label) => /^\d+$/.test(label) ? count(+label, "hop") : label + " hops";

@@ -36,8 +36,14 @@ fn input(n_questions: usize, max_questions: usize) -> ReportInput {
     let trajectories: Vec<_> = (0..n_questions).map(trajectory).collect();
     let report = evaluate(&trajectories, &gold, &EvalConfig::default()).expect("the run is sound");
     let views = trajectories.iter().map(TrajectoryView::from).collect();
-    let stage =
-        StageResult { name: HOSTILE.to_owned(), report, diagnostics: None, trajectories: views, samples: Vec::new() };
+    let stage = StageResult {
+        name: HOSTILE.to_owned(),
+        report,
+        diagnostics: None,
+        alarms: Vec::new(),
+        trajectories: views,
+        samples: Vec::new(),
+    };
     ReportInput {
         title: HOSTILE.to_owned(),
         description: HOSTILE.to_owned(),
