@@ -263,12 +263,34 @@ mod tests {
         files::write_json(&dir.join("eval-dev").join("eval.json"), &report).expect("written");
     }
 
+    fn config(table: &str) -> RunConfig {
+        let text = "model = 'm'\nem = { iterations = 3 }\n[data]\nindex = 'i'\ntrain = 't'\ndev = 'd'";
+        crate::config::parse(&format!("{text}\n{table}")).expect("valid")
+    }
+
+    #[test]
+    fn a_server_that_is_down_stops_nothing_and_is_told_of_when_asked() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = folder.path();
+        // Nothing listens at port 1.
+        let config = config("[track.mlflow]\nurl = 'http://127.0.0.1:1'");
+        evaluation(&dir.join("untrained"));
+        let tracking = Tracking::start(&config, dir, &|_| None).expect("settings that work").expect("a server");
+        tracking.update();
+        tracking.finish();
+        std::fs::write(dir.join("config.toml"), config.to_toml()).expect("written");
+        let error = send_to_trackers(dir, &|_| None).expect_err("nobody answers").to_string();
+        assert!(error.contains("MLflow at http://127.0.0.1:1"), "{error}");
+        let files = std::fs::read_dir(dir.join("tensorboard")).expect("TensorBoard's files are there all the same");
+        assert_eq!(files.count(), 2);
+        assert!(Tracking::start(&self::config(""), dir, &|_| None).expect("nothing to do").is_none());
+    }
+
     #[test]
     fn parts_are_finished_artifacts_in_the_order_of_the_run() {
         let folder = tempfile::tempdir().expect("a folder");
         let dir = folder.path();
-        let text = "model = 'm'\nem = { iterations = 3 }\n[data]\nindex = 'i'\ntrain = 't'\ndev = 'd'";
-        let config: RunConfig = crate::config::parse(text).expect("valid");
+        let config = config("");
         let names =
             || -> Vec<String> { record(&config, dir).expect("read").parts.into_iter().map(|part| part.name).collect() };
         evaluation(&dir.join("untrained"));
