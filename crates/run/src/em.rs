@@ -1,7 +1,7 @@
 //! The EM loop (arXiv 2505.20128, algorithm 1): untrained, warm-up, then sample, weigh, train, evaluate, again and again.
 //!
 //! ```text
-//! DIR/config.toml manifest.json timings.jsonl summary.json report.html
+//! DIR/config.toml manifest.json timings.jsonl summary.json report.html tensorboard/ track/ wandb/
 //! DIR/untrained/eval-SET/{trajectories,scores}.jsonl eval.json
 //! DIR/warmup/{trajectories,train}.jsonl stats.json checkpoint/ checkpoint.steps.jsonl eval-SET/
 //! DIR/iter-N/{trajectories,scores,weights,train}.jsonl diagnostics.json checkpoint/ checkpoint.steps.jsonl eval-SET/ health.json

@@ -12,7 +12,7 @@ use exsearch_evaluation::{Report, read_report};
 use exsearch_track::{Axis, Part, Row, RunRecord, Servers, write_local};
 use exsearch_trainer::StepReport;
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -113,7 +113,7 @@ fn record(config: &RunConfig, dir: &Path) -> Result<RunRecord, RunError> {
     }
     Ok(RunRecord {
         id: identity.id,
-        name: config.title.clone(),
+        name: format!("{} ({})", config.title, last_folders(dir)),
         started_secs: identity.started_secs,
         config: serde_json::to_value(config).expect("a configuration is plain data"),
         config_text: config.to_toml(),
@@ -221,6 +221,15 @@ fn identity(dir: &Path) -> Result<Identity, RunError> {
     Ok(identity)
 }
 
+/// The last two folders of a path, which tell the runs of a study apart.
+fn last_folders(dir: &Path) -> String {
+    let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+    let names = dir.components().filter(|part| matches!(part, Component::Normal(_)));
+    let mut names: Vec<_> = names.rev().take(2).map(|name| name.as_os_str().to_string_lossy()).collect();
+    names.reverse();
+    names.join("/")
+}
+
 fn since_1970(time: SystemTime) -> f64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
@@ -266,6 +275,12 @@ mod tests {
     fn config(table: &str) -> RunConfig {
         let text = "model = 'm'\nem = { iterations = 3 }\n[data]\nindex = 'i'\ntrain = 't'\ndev = 'd'";
         crate::config::parse(&format!("{text}\n{table}")).expect("valid")
+    }
+
+    #[test]
+    fn runs_of_a_study_have_names_of_their_own() {
+        assert_eq!(last_folders(Path::new("a/study/uniform/seed-2")), "uniform/seed-2");
+        assert_eq!(last_folders(&Path::new("/").join("run")), "run");
     }
 
     #[test]
