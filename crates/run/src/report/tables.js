@@ -4,7 +4,7 @@ function table(caption, columns, rows) {
   const body = rows.map((row) => el("tr", {}, row.map((cell, idx) =>
     idx === 0 ? el("th", { scope: "row" }, cell) : cell instanceof HTMLTableCellElement ? cell : el("td", {}, cell))));
   return el("div", { class: "wide", tabindex: 0, role: "region", "aria-label": caption },
-    el("table", {}, el("caption", {}, caption), el("thead", {}, head), el("tbody", {}, body)));
+    el("table", {}, el("caption", {}, el("span", {}, caption)), el("thead", {}, head), el("tbody", {}, body)));
 }
 function estimateCell(estimate, isBest) {
   if (!estimate) return el("td", {}, "\u2013");
