@@ -118,7 +118,11 @@ fn named() -> BTreeMap<String, BTreeSet<String>> {
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let text = |value: &serde_json::Value| value.as_str().expect("a name").to_owned();
     let packages = metadata["packages"].as_array().expect("packages").iter();
+    // Benches are members, too, and may name what they compare.
+    let is_crate =
+        |package: &&serde_json::Value| Path::new(&text(&package["manifest_path"])).starts_with(root().join("crates"));
     packages
+        .filter(is_crate)
         .map(|package| {
             let dependencies = package["dependencies"].as_array().expect("dependencies").iter();
             let normal = dependencies.filter(|dependency| dependency["kind"].is_null());

@@ -43,7 +43,7 @@ fn trajectory(idx: usize, answer: &str) -> Trajectory {
 fn run(title: &str) -> ReportInput {
     let gold: Vec<QaRecord> = (0..6).map(gold).collect();
     let stage = |name: &str, n_right: usize, has_e_step: bool| {
-        let answer = |idx| if idx < n_right { "Paris" } else { "Rome" };
+        let answer = |idx| if idx + n_right >= 6 { "Paris" } else { "Rome" };
         let trajectories: Vec<Trajectory> = (0..6).map(|idx| trajectory(idx, answer(idx))).collect();
         let sample = |sample_idx, answer, weight| TrajectoryView {
             sample_idx,
@@ -69,7 +69,7 @@ fn run(title: &str) -> ReportInput {
             samples: if has_e_step { vec![sample(0, "Paris", 0.9), sample(1, "Rome", 0.1)] } else { Vec::new() },
         }
     };
-    let stages = vec![stage("untrained", 2, false), stage("iteration 1", 4, true), stage("iteration 2", 5, true)];
+    let stages = vec![stage("untrained", 2, false), stage("iteration 1", 4, true), stage("iteration 2", 6, true)];
     let loss = |step| LossPoint { stage: "iteration 1".into(), step, loss: 2.0 / step as f64 };
     let time = |part: &str, work, n_trained_tokens| PartTime {
         stage: "iteration 1".into(),
