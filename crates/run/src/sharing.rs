@@ -149,6 +149,7 @@ fn seen_by(config: &RunConfig, part: Part<'_>) -> RunConfig {
     config.title.clear();
     config.generator = GeneratorConfig { weights: config.generator.weights, ..GeneratorConfig::default() };
     config.em = EmConfig { iterations: 0, patience: 0, ..config.em };
+    config.health = config.health.reaching_artifacts();
     let set = match part {
         Part::Evaluation(set) => Some(set),
         _ => None,
@@ -300,6 +301,7 @@ mod tests {
         check("evaluation = { n_resamples = 5 }", "xx==xxx");
         check("generator = { weights = 'int8' }", "xxxxxxx");
         check("agent = { top_k = 9 }", "xxxxxxx");
+        check("health = { on_collapse = 'stop', max_failure_rate = 0.0 }", "=======");
         check("health = { on_collapse = 'rollback' }", "====xxx");
         check("seed = 1", "xxxxxxx");
         check("max_tokens = 9", "xxxxxxx");
