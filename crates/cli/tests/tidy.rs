@@ -104,7 +104,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace")
 }
 
-/// The normal dependencies that each crate of ours names, by folder name.
+/// The normal dependencies that each crate of ours names, by folder name; benches name what they measure.
 fn named() -> BTreeMap<String, BTreeSet<String>> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
@@ -116,6 +116,7 @@ fn named() -> BTreeMap<String, BTreeSet<String>> {
     let text = |value: &serde_json::Value| value.as_str().expect("a name").to_owned();
     let packages = metadata["packages"].as_array().expect("packages").iter();
     packages
+        .filter(|package| !text(&package["name"]).starts_with("exsearch-bench-"))
         .map(|package| {
             let dependencies = package["dependencies"].as_array().expect("dependencies").iter();
             let normal = dependencies.filter(|dependency| dependency["kind"].is_null());

@@ -244,6 +244,7 @@ impl<'a> Loop<'a> {
         }
         let part = Part::Sampling(iteration);
         self.sharing.fetch(part, &dir, &SAMPLED_FILES)?;
+        self.sharing.fetch_draws(iteration, &dir, &self.folder.fingerprint(stage))?;
         on_event(Event::Part { stage, part: "sampling and scoring" });
         let clock = Instant::now();
         let task = SampleTask {
