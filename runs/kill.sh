@@ -55,9 +55,11 @@ start() { # OUT
   esac
 }
 
-# Every file but the lock, times and the page that shows times; the run's own path is left out of those that hold it.
+# Every file but the lock, times, the page that shows times and what trackers get, who are told of times, too; the run's own path is
+# left out of those that hold it.
 state() { # OUT
-  (cd "$1" && find . -type f ! -name lock ! -name timings.jsonl ! -name report.html ! -path './shared/*' | sort |
+  (cd "$1" && find . -type f ! -name lock ! -name timings.jsonl ! -name report.html ! -path './shared/*' \
+    ! -path '*/tensorboard/*' ! -path '*/track/*' | sort |
     while read -r file; do printf '%s %s\n' "$(sed "s|$(basename "$1")|OUT|g" "$file" | sha256sum | cut -c 1-64)" "$file"; done)
 }
 

@@ -27,7 +27,7 @@ pub(crate) fn serve_token() -> Option<String> {
     text("EXSEARCH_SERVE_TOKEN")
 }
 
-/// A variable that a retriever file names for a key. Never to be printed.
+/// A variable that a retriever file or a configuration names for a key. Never to be printed.
 pub(crate) fn named(name: &str) -> Option<String> {
     text(name)
 }

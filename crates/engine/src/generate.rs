@@ -7,6 +7,7 @@ use exsearch_model::decoder::{Chunk, KvCache, PAGE_TOKENS};
 use exsearch_schema::{Finish, GenerateError, GenerateRequest, Generation, RequestId, Sampling};
 use rayon::prelude::*;
 use std::collections::VecDeque;
+use std::time::Instant;
 
 /// A request that is being worked on, or waits.
 pub(crate) struct Sequence {
@@ -72,15 +73,16 @@ impl Engine<'_> {
 
     /// One pass: a token for every decoding sequence, and as much of the prompts as fits. Returns what finished.
     pub(crate) fn step(&self, state: &mut State) -> Vec<(RequestId, Generation)> {
+        let since = Instant::now();
         let plan = self.plan(state);
-        let State { running, workspace, logits, stats, .. } = state;
+        let State { running, workspace, logits, .. } = state;
         let (mut wanted, mut drawing) = (Vec::new(), Vec::new());
         let mut chunks = Vec::with_capacity(plan.len());
-        let mut n_rows = 0;
+        let (mut n_rows, mut n_prefilled) = (0, 0);
         for (idx, (sequence, n)) in running.iter_mut().zip(plan).enumerate().filter(|(_, (_, n))| *n > 0) {
             let pending = sequence.pending();
             if pending > 1 {
-                stats.n_prefilled += n as u64;
+                n_prefilled += n;
             }
             n_rows += n;
             if n == pending {
@@ -103,7 +105,12 @@ impl Engine<'_> {
             rows.map(|(row, &idx)| running[idx].draw(row)).collect::<Vec<Draw>>()
         };
         self.count_pass(state);
+        let took = since.elapsed();
+        let prefill = took.mul_f64(n_prefilled as f64 / n_rows as f64);
+        state.stats.prefill += prefill;
+        state.stats.decode += took.saturating_sub(prefill);
         let State { running, store, stats, .. } = state;
+        stats.n_prefilled += n_prefilled as u64;
         let mut finished = Vec::new();
         for (&idx, draw) in drawing.iter().zip(&draws).rev() {
             stats.n_sampled += 1;

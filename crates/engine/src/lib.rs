@@ -26,6 +26,7 @@ use prefix::PrefixStore;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 /// Limits of an engine.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,6 +87,12 @@ pub struct EngineStats {
     pub n_put_back: u64,
     /// The most bytes of keys and values at once.
     pub max_kv_bytes: usize,
+    /// Time in passes that computed contexts. Of a pass that also sampled it is a share, by rows.
+    pub prefill: Duration,
+    /// Time in passes that sampled, likewise.
+    pub decode: Duration,
+    /// Time in which continuations were scored.
+    pub score: Duration,
 }
 
 /// A model with its running sequences. `&Engine` is a [`Generator`] and a [`Scorer`], so that both can be used in turn
@@ -201,7 +208,10 @@ impl Generator for &Engine<'_> {
 
 impl Scorer for &Engine<'_> {
     fn score(&mut self, requests: &[ScoreRequest]) -> Vec<Result<Vec<f32>, ScoreError>> {
-        self.score_all(requests, &mut self.state.borrow_mut())
+        let (since, mut state) = (Instant::now(), self.state.borrow_mut());
+        let results = self.score_all(requests, &mut state);
+        state.stats.score += since.elapsed();
+        results
     }
 }
 

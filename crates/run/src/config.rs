@@ -6,6 +6,7 @@ use exsearch_agent::{Agent, AgentConfig, Protocol};
 use exsearch_engine::GenerationWeights;
 use exsearch_evaluation::EvalConfig;
 use exsearch_remote::RemoteConfig;
+use exsearch_track::TrackConfig;
 use exsearch_trainer::TrainConfig;
 use exsearch_trainset::{PackConfig, WeightsConfig};
 use serde::{Deserialize, Serialize};
@@ -65,6 +66,9 @@ pub struct RunConfig {
     /// When a stage is told to be ill, and what is done then.
     #[serde(default)]
     pub health: HealthConfig,
+    /// Where metrics go besides the run folder and TensorBoard's files in it. Default nowhere.
+    #[serde(default, skip_serializing_if = "TrackConfig::is_default")]
+    pub track: TrackConfig,
 }
 
 /// Passages and questions of a run. Paths are relative to the configuration file.
@@ -204,7 +208,8 @@ impl RunConfig {
             ("key", self.remote.as_mut().and_then(|remote| remote.key_file.as_mut())),
             ("warmup", data.warmup.as_mut()),
         ];
-        let named = named.into_iter().filter_map(|(role, path)| Some((role.to_owned(), path?)));
+        let keys = self.track.key_files_mut().map(|path| ("key", Some(path)));
+        let named = named.into_iter().chain(keys).filter_map(|(role, path)| Some((role.to_owned(), path?)));
         named.chain(data.test.iter_mut().map(|test| (format!("test {}", test.name), &mut test.questions))).collect()
     }
 
@@ -250,6 +255,7 @@ impl RunConfig {
         if let Some(remote) = &self.remote {
             remote.check().map_err(|error| error.to_string())?;
         }
+        self.track.check().map_err(|error| format!("track: {error}"))?;
         self.health.check()?;
         self.warmup.check().map_err(|error| error.to_string().replace("train.", "warmup."))?;
         self.train.check().map_err(|error| error.to_string())
@@ -334,6 +340,8 @@ mod tests {
         check(&format!("{SMALL}\ntest = [{{ name = '../x', questions = 'q' }}]"), "letters");
         check(&format!("remote = {{ url = 'host', protocol = 'vllm' }}\n{SMALL}"), "http://");
         check(&format!("remote = {{ url = 'http://host', protocol = 'grpc' }}\n{SMALL}"), "llama-cpp");
+        check(&format!("track = {{ mlflow = {{ url = 'host:5000' }} }}\n{SMALL}"), "http://");
+        check(&format!("track = {{ wandb = {{ mode = 'of' }} }}\n{SMALL}"), "did you mean `offline`?");
         check(&format!("{SMALL}\ntest = [{{ name = 'dev', questions = 'q' }}]"), "used twice");
         std::fs::write(&path, SMALL).expect("written");
         let config = RunConfig::open(&path).expect("valid");

@@ -1,7 +1,7 @@
 //! The EM loop (arXiv 2505.20128, algorithm 1): untrained, warm-up, then sample, weigh, train, evaluate, again and again.
 //!
 //! ```text
-//! DIR/config.toml manifest.json timings.jsonl summary.json report.html
+//! DIR/config.toml manifest.json timings.jsonl summary.json report.html tensorboard/ track/ wandb/
 //! DIR/untrained/eval-SET/{trajectories,scores}.jsonl eval.json
 //! DIR/warmup/{trajectories,train}.jsonl stats.json checkpoint/ checkpoint.steps.jsonl eval-SET/
 //! DIR/iter-N/{trajectories,scores,weights,train}.jsonl diagnostics.json checkpoint/ checkpoint.steps.jsonl eval-SET/ health.json
@@ -12,6 +12,7 @@ use crate::files;
 use crate::folder::RunFolder;
 use crate::health::{Alarm, Health, Measures, OnCollapse, alarms, measure};
 use crate::packing::pack;
+use crate::report::DEFAULT_MAX_QUESTIONS;
 use crate::sampling::{SampleProgress, SampleTask, sample};
 use crate::sharing::{Part, Sharing};
 use crate::summary::{Outcome, StageSummary, best_of};
@@ -131,6 +132,7 @@ pub fn run(
     let folder = RunFolder::open(config, dir)?;
     let sharing = Sharing::new(config, folder.manifest(), store);
     let mut em = Loop::open(config, folder, retriever, sharing)?;
+    em.track();
     let train = em.train_questions()?;
     let mut stages = Vec::new();
     if config.em.evaluate_untrained {
@@ -221,7 +223,7 @@ impl<'a> Loop<'a> {
             replay(&gold, &self.sampler, &self.policy.chat, self.retriever, &config.pack)
         })?;
         self.sharing.publish(Part::WarmupData, &dir, &WARMUP_FILES)?;
-        self.folder.took("warm-up", "building gold trajectories", clock)?;
+        self.folder.took("warm-up", "building gold trajectories", clock, None)?;
         on_event(Event::Warmup(&stats));
         self.train(Part::WarmupTraining, "warm-up", "warmup", &examples, on_event)?;
         self.sharing.advance(Part::WarmupTraining);
@@ -260,7 +262,7 @@ impl<'a> Loop<'a> {
             on_event(Event::Sampling(progress));
         })?;
         self.sharing.publish(part, &dir, &SAMPLED_FILES)?;
-        self.folder.took(stage, "sampling and scoring", clock)?;
+        self.folder.took(stage, "sampling and scoring", clock, Some(sampled.work))?;
         let weighed = weigh(&sampled.scores, &self.config.weights)?;
         files::write_jsonl(&dir.join("weights.jsonl"), &weighed.weights)?;
         let (examples, pack) =
@@ -269,6 +271,7 @@ impl<'a> Loop<'a> {
         let sizes = weighed.questions.iter().map(|question| question.effective_sample_size).filter(|size| *size > 0.0);
         let e_step = EStep { effective_sample_sizes: sizes.collect(), diagnostics: weighed.diagnostics, pack };
         files::write_json(&e_step_path, &e_step)?;
+        self.track();
         on_event(Event::Weighed(&e_step.diagnostics, &e_step.pack));
         Ok(examples)
     }
@@ -313,7 +316,15 @@ impl<'a> Loop<'a> {
         })?;
         self.sharing.publish(part, &folder, &TRAINED_FILES)?;
         self.lineage.push(dir.to_owned());
-        self.folder.took(stage, "training", clock)
+        self.track();
+        self.folder.took(stage, "training", clock, None)
+    }
+
+    /// Tells the trackers whose files are in the run folder what is new in it. That they cannot be told is no reason to stop.
+    fn track(&self) {
+        if let Err(error) = crate::tracking::write(self.config, self.folder.dir()) {
+            tracing::warn!("nothing new for trackers: {error}");
+        }
     }
 
     /// Answers every held-out set greedily.
@@ -342,7 +353,8 @@ impl<'a> Loop<'a> {
                 })?;
                 let report = evaluate(&sampled.trajectories, &set.questions, &self.config.evaluation)?;
                 files::write_json(&report_path, &report)?;
-                self.folder.took(stage, &part, clock)?;
+                self.track();
+                self.folder.took(stage, &part, clock, Some(sampled.work))?;
             }
             self.sharing.publish(shared, &dir, &EVALUATED_FILES)?;
             on_event(Event::Evaluated { stage, set: &set.name, report: &read_report(&report_path)? });
@@ -383,8 +395,10 @@ impl<'a> Loop<'a> {
     }
 
     fn finish(self, stages: Vec<StageSummary>) -> Result<Outcome, RunError> {
-        let outcome = crate::summary::finish(self.config, self.folder.dir(), stages, &self.sets)?;
+        let outcome =
+            crate::summary::finish(self.config, self.folder.dir(), stages, &self.sets, DEFAULT_MAX_QUESTIONS)?;
         self.folder.record(&outcome.stages)?;
+        self.track();
         Ok(outcome)
     }
 }

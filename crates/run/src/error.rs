@@ -43,6 +43,9 @@ pub enum RunError {
     /// Scoring predictions.
     #[error(transparent)]
     Evaluation(#[from] exsearch_evaluation::EvaluationError),
+    /// An experiment tracker.
+    #[error(transparent)]
+    Track(#[from] exsearch_track::TrackError),
     /// Reading or writing a file of the run.
     #[error("cannot use {}: {source}{}", path.display(), hint(source))]
     Io {

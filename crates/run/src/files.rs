@@ -49,16 +49,24 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, RunError> {
 
 /// Reads a finished JSON-lines file.
 pub fn read_jsonl<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, RunError> {
+    filter_jsonl(path, Some)
+}
+
+/// The rows of a finished JSON-lines file that `keep` turns into something, a row in memory at a time.
+pub(crate) fn filter_jsonl<T: DeserializeOwned, U>(
+    path: &Path,
+    mut keep: impl FnMut(T) -> Option<U>,
+) -> Result<Vec<U>, RunError> {
     let reader = BufReader::new(File::open(path).map_err(io(path))?);
-    let mut rows = Vec::new();
+    let mut kept = Vec::new();
     for (idx, line) in reader.lines().enumerate() {
         let malformed = |reason: String| RunError::Malformed { path: path.to_owned(), line: idx + 1, reason };
         let line = line.map_err(io(path))?;
         if !line.trim().is_empty() {
-            rows.push(serde_json::from_str(&line).map_err(|error| malformed(error.to_string()))?);
+            kept.extend(keep(serde_json::from_str(&line).map_err(|error| malformed(error.to_string()))?));
         }
     }
-    Ok(rows)
+    Ok(kept)
 }
 
 /// The SHA-256 of a file, as hex.

@@ -4,7 +4,9 @@ use crate::error::{RunError, io};
 use crate::files;
 use crate::manifest::{MANIFEST, Manifest, StageRecord};
 use crate::summary::StageSummary;
+use crate::work::Work;
 use crate::workbench::GeneratorConfig;
+use exsearch_track::TrackConfig;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
@@ -26,6 +28,9 @@ pub(crate) struct Timing {
     pub(crate) stage: String,
     pub(crate) part: String,
     pub(crate) secs: f64,
+    /// What was done in it, where that is measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) work: Option<Work>,
 }
 
 impl RunFolder {
@@ -79,14 +84,21 @@ impl RunFolder {
     }
 
     /// Writes down how long a part took.
-    pub(crate) fn took(&self, stage: &str, part: &str, since: Instant) -> Result<(), RunError> {
+    pub(crate) fn took(&self, stage: &str, part: &str, since: Instant, work: Option<Work>) -> Result<(), RunError> {
         let path = self.path("timings.jsonl");
-        let timing = Timing { stage: stage.into(), part: part.into(), secs: since.elapsed().as_secs_f64() };
+        let timing = Timing { stage: stage.into(), part: part.into(), secs: since.elapsed().as_secs_f64(), work };
         let mut line = serde_json::to_vec(&timing).expect("plain data serializes");
         line.push(b'\n');
         let file = OpenOptions::new().create(true).append(true).open(&path);
         file.and_then(|mut file| file.write_all(&line)).map_err(io(&path))
     }
+}
+
+/// The configuration of a run folder. The paths in it are those that the run was started with.
+pub(crate) fn read_config(dir: &Path) -> Result<RunConfig, RunError> {
+    let path = dir.join("config.toml");
+    let text = std::fs::read_to_string(&path).map_err(io(&path))?;
+    crate::config::parse(&text).map_err(|reason| RunError::Config { path, reason })
 }
 
 /// Seconds by stage and part, in the order in which they came first.
@@ -98,7 +110,12 @@ pub(crate) fn timings(dir: &Path) -> Result<Vec<Timing>, RunError> {
     let mut sums: Vec<Timing> = Vec::new();
     for timing in files::read_jsonl::<Timing>(&path)? {
         match sums.iter_mut().find(|sum| sum.stage == timing.stage && sum.part == timing.part) {
-            Some(sum) => sum.secs += timing.secs,
+            Some(sum) => {
+                sum.secs += timing.secs;
+                if let Some(work) = timing.work {
+                    *sum.work.get_or_insert_default() += work;
+                }
+            }
             None => sums.push(timing),
         }
     }
@@ -121,6 +138,7 @@ fn comparable(config: &RunConfig) -> String {
     let mut config = config.clone();
     config.inputs_mut().into_iter().for_each(|(_, path)| path.clear());
     config.title.clear();
+    config.track = TrackConfig::default();
     config.generator = GeneratorConfig { weights: config.generator.weights, ..GeneratorConfig::default() };
     config.em = EmConfig { iterations: 0, patience: 0, ..config.em };
     config.health = config.health.reaching_artifacts();

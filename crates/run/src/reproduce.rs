@@ -2,6 +2,7 @@
 use crate::config::RunConfig;
 use crate::error::RunError;
 use crate::manifest::{Input, Manifest, StageRecord, inputs};
+use exsearch_track::TrackConfig;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -41,7 +42,8 @@ pub struct StageAgreement {
 impl Manifest {
     /// The configuration with its input in other places.
     pub fn config_in(&self, places: &Places) -> RunConfig {
-        let mut config = self.config.clone();
+        // Trackers are told of the run itself, not of its reproductions.
+        let mut config = RunConfig { track: TrackConfig::default(), ..self.config.clone() };
         for (role, path) in config.inputs_mut() {
             let moved = match role.as_str() {
                 "model" => places.model.clone(),

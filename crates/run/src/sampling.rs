@@ -1,6 +1,7 @@
 //! Questions to trajectories in a file: many at once, scored while their caches are warm, resumable after a kill.
 use crate::error::RunError;
 use crate::files::{self, Journal, with_suffix};
+use crate::work::{Clocked, Work};
 use crate::workbench::{GeneratorConfig, Policy};
 use exsearch_agent::{Agent, EventKind, Job, job_seed};
 use exsearch_evaluation::counted_prediction;
@@ -56,6 +57,8 @@ pub struct Sampled {
     pub trajectories: Vec<Trajectory>,
     /// As many, or none.
     pub scores: Vec<Scored>,
+    /// What this call had to do.
+    pub work: Work,
 }
 
 /// Scored together: few enough that their caches are still there, enough to be worth a pass.
@@ -73,7 +76,9 @@ pub fn sample(
     let engine = policy.engine(generator);
     let (mut generator, mut scorer) = (engine.generator(), engine.scorer());
     let model = LanguageModel { chat: &policy.chat, generator: &mut *generator, scorer: Some(&mut *scorer) };
-    sample_with(task, model, retriever, on_progress)
+    let mut sampled = sample_with(task, model, retriever, on_progress)?;
+    sampled.work.add_engine(&engine.stats());
+    Ok(sampled)
 }
 
 /// Samples what a task asks for, or reads it where it is there already. Wall times are left out of the file, so that the same
@@ -84,6 +89,7 @@ pub fn sample_with(
     retriever: &dyn Retriever,
     on_progress: &mut dyn FnMut(SampleProgress),
 ) -> Result<Sampled, RunError> {
+    let retriever = &Clocked::new(retriever);
     if task.trajectories.is_file() && task.scores.is_none_or(Path::is_file) {
         return read_back(task);
     }
@@ -167,7 +173,7 @@ pub fn sample_with(
     }
     files::write_jsonl(task.trajectories, &done)?;
     journal.remove()?;
-    Ok(Sampled { trajectories: done, scores })
+    Ok(Sampled { trajectories: done, scores, work: retriever.work() })
 }
 
 /// So many trajectories that fail one after another by the generator are its own failure and no data: a server has gone.
@@ -189,7 +195,7 @@ fn read_back(task: &SampleTask<'_>) -> Result<Sampled, RunError> {
         return Err(RunError::OtherRun { dir, reason });
     }
     let scores = task.scores.map(files::read_jsonl).transpose()?.unwrap_or_default();
-    Ok(Sampled { trajectories, scores })
+    Ok(Sampled { trajectories, scores, work: Work::default() })
 }
 
 /// Scores gold answers after trajectories, a few at a time. It alone sees the gold answers.

@@ -12,6 +12,7 @@ use crate::manifest::Manifest;
 use crate::workbench::GeneratorConfig;
 use exsearch_schema::Trajectory;
 use exsearch_trainset::Scored;
+use exsearch_track::TrackConfig;
 use std::path::{Path, PathBuf};
 
 /// A part of a run that can be shared.
@@ -147,6 +148,7 @@ impl Sharing {
 fn seen_by(config: &RunConfig, part: Part<'_>) -> RunConfig {
     let mut config = config.clone();
     config.title.clear();
+    config.track = TrackConfig::default();
     config.generator = GeneratorConfig { weights: config.generator.weights, ..GeneratorConfig::default() };
     config.em = EmConfig { iterations: 0, patience: 0, ..config.em };
     config.health = config.health.reaching_artifacts();

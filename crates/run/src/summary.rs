@@ -1,16 +1,17 @@
 //! The end of a run: which stage was best, a table for the terminal, `summary.json` and the page.
 use crate::config::RunConfig;
 use crate::em::{EStep, EvalSet, read_sets};
-use crate::error::{RunError, io};
+use crate::error::RunError;
 use crate::files;
-use crate::folder::timings;
+use crate::folder::read_config;
 use crate::health::{Alarm, Health};
-use crate::report::{self, LossPoint, ReportInput, StageDifference, StageResult, TrajectoryView};
+use crate::page::{PageRequest, page};
+use crate::report::{self, StageDifference};
 use exsearch_evaluation::{Estimate, Report, compare, read_report};
-use exsearch_schema::Trajectory;
 use exsearch_trainer::StepReport;
-use exsearch_trainset::{Scored, weigh};
+use exsearch_trainset::{Scored, Weight, weigh};
 use serde::Serialize;
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -82,10 +83,12 @@ impl StageSummary {
         let diagnostics = if e_step_path.is_file() {
             let EStep { diagnostics: it, effective_sample_sizes, .. } = files::read_json(&e_step_path)?;
             let scores: Vec<Scored> = files::read_jsonl(&stage.join("eval-dev").join("scores.jsonl"))?;
+            let weights: Vec<Weight> = files::read_jsonl(&stage.join("weights.jsonl"))?;
             Some(report::Diagnostics {
                 n_samples: config.em.samples,
                 ess_mean: it.mean_effective_sample_size,
                 ess_hist: histogram(&effective_sample_sizes, config.em.samples),
+                weight_hist: weight_histogram(&weights),
                 bound_train: it.bound,
                 bound_dev: Some(weigh(&scores, &config.weights)?.diagnostics.bound),
                 zero_support_rate: it.zero_support_rate,
@@ -123,24 +126,51 @@ fn histogram(sizes: &[f64], n_samples: u32) -> Vec<u64> {
     bins
 }
 
-/// The configuration that a run folder holds.
-fn config_of(dir: &Path) -> Result<RunConfig, RunError> {
-    let path = dir.join("config.toml");
-    let text = std::fs::read_to_string(&path).map_err(io(&path))?;
-    crate::config::parse(&text).map_err(|reason| RunError::Config { path: path.clone(), reason })
+/// Counts in 20 equal bins from 0 to 1.
+fn weight_histogram(weights: &[Weight]) -> Vec<u64> {
+    let mut sums: HashMap<&str, f64> = HashMap::new();
+    for weight in weights {
+        *sums.entry(&weight.question_id).or_default() += weight.weight;
+    }
+    let mut bins = vec![0; 20];
+    for weight in weights.iter().filter(|weight| sums[weight.question_id.as_str()] > 0.0) {
+        bins[((weight.weight * 20.0) as usize).min(19)] += 1;
+    }
+    bins
+}
+
+/// The outcome of the stages that a run folder holds, with `summary.json` and the page written anew. The page holds trajectories of
+/// at most `max_questions` held-out and as many training questions.
+pub fn report_of(dir: &Path, max_questions: usize) -> Result<Outcome, RunError> {
+    let config = read_config(dir)?;
+    finish(&config, dir, read_stages(&config, dir)?, &read_sets(&config)?, max_questions)
+}
+
+/// One page of several run folders; nothing in them is changed.
+pub fn report_of_runs(dirs: &[PathBuf], max_questions: usize, out: &Path) -> Result<(), RunError> {
+    let mut inputs = Vec::with_capacity(dirs.len());
+    for dir in dirs {
+        let config = read_config(dir)?;
+        let stages = read_stages(&config, dir)?;
+        let sets = read_sets(&config)?;
+        let shown = usize::from(sets.len() > 1);
+        let differences = differences(&stages, best_of(&stages), shown)?;
+        let mut input = page(
+            PageRequest { config: &config, run: dir, stages: &stages, set: &sets[shown], shown, max_questions },
+            differences,
+        )?;
+        input.title = dir.display().to_string();
+        inputs.push(input);
+    }
+    let title = format!("{} runs", inputs.len());
+    files::write(out, report::render(&title, &inputs).as_bytes())
 }
 
 /// The stages that a run folder holds, and which of them is best. Nothing is written.
 pub fn stages_of(dir: &Path) -> Result<(Vec<StageSummary>, usize), RunError> {
-    let stages = read_stages(&config_of(dir)?, dir)?;
+    let stages = read_stages(&read_config(dir)?, dir)?;
     let best_idx = best_of(&stages);
     Ok((stages, best_idx))
-}
-
-/// The outcome of the stages that a run folder holds, with `summary.json` and the page written anew.
-pub fn report_of(dir: &Path) -> Result<Outcome, RunError> {
-    let config = config_of(dir)?;
-    finish(&config, dir, read_stages(&config, dir)?, &read_sets(&config)?)
 }
 
 fn read_stages(config: &RunConfig, dir: &Path) -> Result<Vec<StageSummary>, RunError> {
@@ -164,6 +194,7 @@ pub(crate) fn finish(
     run: &Path,
     stages: Vec<StageSummary>,
     sets: &[EvalSet],
+    max_questions: usize,
 ) -> Result<Outcome, RunError> {
     let best_idx = best_of(&stages);
     let shown = usize::from(sets.len() > 1);
@@ -195,8 +226,9 @@ pub(crate) fn finish(
     files::write_json(&run.join("summary.json"), &summary)?;
     let table = table(&stages, best_idx, shown, &sets[shown], &differences);
     let report = run.join("report.html");
-    let input = page(config, run, &stages, &sets[shown], shown, differences)?;
-    files::write(&report, report::render(&input).as_bytes())?;
+    let input =
+        page(PageRequest { config, run, stages: &stages, set: &sets[shown], shown, max_questions }, differences)?;
+    files::write(&report, report::render(&config.title, &[input]).as_bytes())?;
     Ok(Outcome { stages, best_idx, checkpoint, table, report })
 }
 
@@ -289,51 +321,6 @@ fn table(
     out
 }
 
-fn page(
-    config: &RunConfig,
-    run: &Path,
-    stages: &[StageSummary],
-    set: &EvalSet,
-    shown: usize,
-    differences: Vec<StageDifference>,
-) -> Result<ReportInput, RunError> {
-    let results = stages.iter().map(|stage| {
-        let path = run.join(&stage.dir).join(format!("eval-{}", set.name)).join("trajectories.jsonl");
-        let trajectories: Vec<Trajectory> = files::read_jsonl(&path)?;
-        Ok(StageResult {
-            name: stage.name.clone(),
-            report: stage.reports[shown].1.clone(),
-            diagnostics: stage.diagnostics.clone(),
-            trajectories: trajectories.iter().map(TrajectoryView::from).collect(),
-        })
-    });
-    let stages_of_page = results.collect::<Result<_, RunError>>()?;
-    let loss = stages.iter().flat_map(|stage| {
-        let point = |step: &StepReport| LossPoint { stage: stage.name.clone(), step: step.step as u64, loss: step.nll };
-        stage.steps.iter().map(point)
-    });
-    let timings = timings(run)?;
-    Ok(ReportInput {
-        title: config.title.clone(),
-        description: format!(
-            "{} held-out questions ({}); model {}",
-            set.questions.len(),
-            set.name,
-            config.model.display()
-        ),
-        stages: stages_of_page,
-        gold: set.questions.clone(),
-        differences,
-        loss: loss.collect(),
-        timings: timings
-            .into_iter()
-            .map(|timing| (format!("{}: {}", timing.stage, timing.part), timing.secs))
-            .collect(),
-        config_toml: config.to_toml(),
-        max_questions: 40,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -342,5 +329,20 @@ mod tests {
     fn effective_sample_sizes_fall_into_equal_bins() {
         assert_eq!(histogram(&[1.0, 1.7, 1.8, 4.0], 4), [2, 1, 0, 1]);
         assert_eq!(histogram(&[1.0, 1.0], 1), [2]);
+    }
+
+    #[test]
+    fn weights_of_questions_that_contribute_are_counted() {
+        let weight = |question_id: &str, weight| Weight {
+            question_id: question_id.into(),
+            sample_idx: 0,
+            weight,
+            answer_logprob: None,
+            best_alias: None,
+            log_importance_ratio: None,
+        };
+        let bins = weight_histogram(&[weight("a", 0.0), weight("a", 1.0), weight("b", 0.0), weight("c", 0.26)]);
+        let filled: Vec<(usize, u64)> = bins.into_iter().enumerate().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(filled, [(0, 1), (5, 1), (19, 1)]);
     }
 }

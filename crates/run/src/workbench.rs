@@ -1,6 +1,6 @@
 //! What the stages work with, opened once: the policy (a model on some device) and its chat format.
 use crate::error::RunError;
-use exsearch_engine::{Engine, EngineConfig, GenerationWeights};
+use exsearch_engine::{Engine, EngineConfig, EngineStats, GenerationWeights};
 use exsearch_model::ModelError;
 use exsearch_model::chat::HfChat;
 use exsearch_model::checkpoint::{is_adapter, load_adapter, load_decoder, merge, save_adapter, save_decoder};
@@ -176,6 +176,15 @@ impl LocalEngine<'_> {
             Self::Cpu(engine) => Box::new(engine),
             #[cfg(feature = "gpu")]
             Self::Gpu(engine) => Box::new(engine),
+        }
+    }
+
+    /// Counters since it was made.
+    pub fn stats(&self) -> EngineStats {
+        match self {
+            Self::Cpu(engine) => engine.stats(),
+            #[cfg(feature = "gpu")]
+            Self::Gpu(engine) => engine.stats(),
         }
     }
 

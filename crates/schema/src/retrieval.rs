@@ -35,6 +35,11 @@ pub trait Retriever: Send + Sync {
         Ok(None)
     }
 
+    /// Seconds spent in encoders so far, all threads together; 0 where nobody measures them.
+    fn encode_secs(&self) -> f64 {
+        0.0
+    }
+
     /// [`Retriever::search_batch`] for one query.
     fn search(&self, query: &str, top_k: usize) -> Result<Vec<Hit>, RetrieveError> {
         self.search_batch(&[query], top_k).pop().expect("one result a query")

@@ -1,9 +1,10 @@
 //! `exsearch run`: a configuration to a run folder: warm-up, EM iterations, evaluations, report.
 use crate::device::DeviceArgs;
+use crate::environment;
 use crate::output::{Output, duration, thousands};
 use crate::progress::{Progress, Unit};
 use crate::retriever;
-use exsearch_run::{Event, Outcome, RunConfig};
+use exsearch_run::{Event, Outcome, RunConfig, Tracking};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -40,9 +41,19 @@ pub(crate) fn execute(
 ) -> anyhow::Result<Outcome> {
     let retriever = retriever::open(&config.data.index)?;
     let mut view = View { output, bar: Progress::silent(), part: String::new(), is_new: false, since: Instant::now() };
-    let outcome = exsearch_run::run(config, dir, store, &*retriever, &mut |event| view.show(event))?;
+    let tracking = Tracking::start(config, dir, &environment::named)?;
+    let ended = exsearch_run::run(config, dir, store, &*retriever, &mut |event| {
+        // When a part begins, the artifact of the one before is there.
+        if let (Event::Part { .. }, Some(tracking)) = (&event, &tracking) {
+            tracking.update();
+        }
+        view.show(event);
+    });
     view.end_part();
-    Ok(outcome)
+    if let (Ok(_), Some(tracking)) = (&ended, tracking) {
+        tracking.finish();
+    }
+    Ok(ended?)
 }
 
 /// Prints the table and what can be done with the run.

@@ -95,7 +95,7 @@ pub(super) fn open_encoder(spec: &str, kind: VectorKind, output: &Output) -> any
     let dir = if is_onnx(given) { given.to_owned() } else { model::fetch(spec, None, false, output)? };
     // The index names it, and is opened from other folders.
     let dir = std::path::absolute(&dir).with_context(|| format!("cannot use {}", dir.display()))?;
-    let encoder = Machine.encoder(&dir, kind).map_err(|error| anyhow::anyhow!(error))?;
+    let encoder = Machine::default().encoder(&dir, kind).map_err(|error| anyhow::anyhow!(error))?;
     Ok((encoder, dir))
 }
 

@@ -133,7 +133,7 @@ fn read_ids(ids: Vec<String>) -> anyhow::Result<Vec<PassageId>> {
 }
 
 fn encoder(path: &str, kind: VectorKind) -> anyhow::Result<Arc<dyn Encoder>> {
-    Machine.encoder(Path::new(path), kind).map_err(|error| anyhow::anyhow!("the index's encoder: {error}"))
+    Machine::default().encoder(Path::new(path), kind).map_err(|error| anyhow::anyhow!("the index's encoder: {error}"))
 }
 
 /// What an index says of itself; of several parts, each.
