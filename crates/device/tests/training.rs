@@ -23,6 +23,7 @@ fn examples(golden: &Value) -> Vec<Example> {
         ids: numbers(&ids),
         loss_mask: numbers(&mask),
         weight,
+        target_weights: Vec::new(),
     })
     .collect()
 }
