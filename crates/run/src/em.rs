@@ -5,8 +5,10 @@
 //! DIR/untrained/eval-SET/{trajectories,scores}.jsonl eval.json
 //! DIR/warmup/{trajectories,train}.jsonl stats.json checkpoint/ checkpoint.steps.jsonl eval-SET/
 //! DIR/iter-N/{trajectories,scores,weights,train}.jsonl diagnostics.json checkpoint/ checkpoint.steps.jsonl eval-SET/
+//! DIR/iter-N/{extra,extra-scores}.jsonl where `em` asks for kept or hinted trajectories
 //! ```
-use crate::config::RunConfig;
+use crate::config::{RestartFrom, RunConfig};
+use crate::e_step::Draw;
 use crate::error::RunError;
 use crate::files;
 use crate::folder::RunFolder;
@@ -189,18 +191,19 @@ impl<'a> Loop<'a> {
         }
         on_event(Event::Part { stage, part: "sampling and scoring" });
         let clock = Instant::now();
-        let task = SampleTask {
+        let draw = Draw {
+            config: self.config,
             agent: &self.sampler,
+            policy: &self.policy,
+            retriever: self.retriever,
+            run: self.folder.dir(),
+            dir: &dir,
+            iteration,
             questions,
-            n_samples: self.config.em.samples,
             seed: job_seed(self.config.seed, stage, iteration as u32),
             fingerprint: self.folder.fingerprint(stage),
-            trajectories: &dir.join("trajectories.jsonl"),
-            scores: Some(&dir.join("scores.jsonl")),
         };
-        let sampled = sample(&task, &self.policy, &self.config.generator, self.retriever, &mut |progress| {
-            on_event(Event::Sampling(progress));
-        })?;
+        let sampled = draw.all(&mut |progress| on_event(Event::Sampling(progress)))?;
         self.folder.took(stage, "sampling and scoring", clock)?;
         let weighed = weigh(&sampled.scores, &self.config.weights)?;
         files::write_jsonl(&dir.join("weights.jsonl"), &weighed.weights)?;
@@ -232,6 +235,13 @@ impl<'a> Loop<'a> {
             ..base.clone()
         };
         let checkpoint = self.folder.path(dir).join("checkpoint");
+        if stage != "warm-up" {
+            match self.config.em.restart_from {
+                RestartFrom::Previous => {}
+                RestartFrom::Base => self.policy.restart(None)?,
+                RestartFrom::Warmup => self.policy.restart(Some(&self.folder.path("warmup").join("checkpoint")))?,
+            }
+        }
         train_checkpoint(&mut self.policy, examples, &config, &checkpoint, &mut |step| {
             on_event(Event::Step(step));
         })?;
@@ -251,6 +261,7 @@ impl<'a> Loop<'a> {
                     agent: &self.evaluator,
                     questions: &set.questions,
                     n_samples: 1,
+                    plans: None,
                     seed: self.config.seed,
                     fingerprint: self.folder.fingerprint(&format!("{stage} {}", set.name)),
                     trajectories: &dir.join("trajectories.jsonl"),

@@ -3,6 +3,7 @@
 //! Each stage leaves its artifact under its final name only when it is complete, so that a killed run continues at the first
 //! stage whose artifact is missing and ends as if it had never been killed.
 mod config;
+mod e_step;
 mod em;
 mod error;
 mod files;
@@ -15,12 +16,12 @@ mod training;
 mod warmup;
 mod workbench;
 
-pub use config::{DataConfig, EmConfig, RunConfig, TestConfig, parse};
+pub use config::{AdaptiveSamples, Chain, DataConfig, EmConfig, RestartFrom, RunConfig, TestConfig, parse};
 pub use em::{Event, OnEvent, run};
 pub use error::RunError;
 pub use files::{read_json, read_jsonl, write_json, write_jsonl};
 pub use packing::pack;
-pub use sampling::{LanguageModel, SampleProgress, SampleTask, Sampled, sample, sample_with};
+pub use sampling::{LanguageModel, SamplePlan, SampleProgress, SampleTask, Sampled, sample, sample_with};
 pub use summary::{Outcome, StageSummary, report_of};
 pub use training::train_checkpoint;
 pub use warmup::{WarmupStats, read_gold, replay};

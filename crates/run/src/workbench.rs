@@ -108,6 +108,13 @@ impl Policy {
         Ok(())
     }
 
+    /// Takes up a checkpoint as if nothing had been trained or taken up before; none is the model that it was opened with.
+    pub(crate) fn restart(&mut self, checkpoint: Option<&Path>) -> Result<(), RunError> {
+        let base = self.base.clone();
+        self.load_checkpoint(&base)?;
+        checkpoint.map_or(Ok(()), |checkpoint| self.load_checkpoint(checkpoint))
+    }
+
     /// Errors where a generator's settings cannot be had from it.
     pub fn check(&self, config: &GeneratorConfig) -> Result<(), RunError> {
         let is_on_cpu = matches!(self.model, Model::Cpu(_));
