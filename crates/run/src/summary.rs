@@ -73,9 +73,9 @@ impl StageSummary {
             let EStep { diagnostics: it, effective_sample_sizes, .. } = files::read_json(&e_step_path)?;
             let scores: Vec<Scored> = files::read_jsonl(&stage.join("eval-dev").join("scores.jsonl"))?;
             Some(report::Diagnostics {
-                n_samples: config.em.samples,
+                n_samples: config.em.most_samples(),
                 ess_mean: it.mean_effective_sample_size,
-                ess_hist: histogram(&effective_sample_sizes, config.em.samples),
+                ess_hist: histogram(&effective_sample_sizes, config.em.most_samples()),
                 bound_train: it.bound,
                 bound_dev: Some(weigh(&scores, &config.weights)?.diagnostics.bound),
                 zero_support_rate: it.zero_support_rate,

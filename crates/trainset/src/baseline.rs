@@ -11,6 +11,9 @@
 //! 1/M, and a question whose trajectories are equally good has no gradient in its paths. TRICE takes its baseline from the other questions
 //! of the batch, whose mean weight is 1/M here too.
 //!
+//! Where one trajectory takes all the weight whatever is drawn, as among hinted draws of a question that only it answers, the weights vary
+//! little and the baseline adds what the path's gradient varies (docs/LOG.md).
+//!
 //! Not exact, and therefore to be known: `max_log_ratio` truncates r_m in both places; questions that are left out have neither weights
 //! nor baselines, though the samples themselves decide whether they are; examples that are too long to learn are lost with their
 //! baselines; and where `em.adaptive_samples` is on, M depends on the first samples. Kept trajectories are not drawn: they have no

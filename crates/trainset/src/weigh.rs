@@ -79,7 +79,7 @@ pub enum ControlVariate {
     /// b_m = 0.
     None,
     /// b_m is what w_m would be if sample m were as good as the others in the mean, 1/M in the simplest case: the same mean of the
-    /// gradient with less variance (after TRICE, arXiv 2312.02179). `baseline.rs` derives it and says where it is not exact.
+    /// gradient, in general with less variance (after TRICE, arXiv 2312.02179). `baseline.rs` derives it and says where it is not.
     LeaveOneOut,
 }
 
