@@ -230,7 +230,9 @@ fn tokens_may_count_differently_and_below_zero() {
     target_weights.push(0.75);
     let whole = Example { target_weights, ..whole };
     let config = TrainConfig { epochs: 1, batch_size: 2, ..config(Method::Lora) };
-    let ([one], [two]) = (&train_llama(&[whole.clone()], &config).0[..], &train_llama(&parts, &config).0[..]) else {
+    let ([one], [two]) =
+        (&train_llama(std::slice::from_ref(&whole), &config).0[..], &train_llama(&parts, &config).0[..])
+    else {
         panic!("one step each");
     };
     assert!((one.loss - two.loss).abs() < 1e-5, "{} {}", one.loss, two.loss);
