@@ -52,7 +52,7 @@ pub struct TrainConfig {
     /// How much a target's distance from where training began counts: `½ (log p - log p_start)²`, which is the KL divergence to the
     /// stage's first policy to second order. Costs a forward pass over all examples before the first step. Default 0, off.
     pub anchor_kl: f32,
-    /// How much falling likelihood of good turns counts (λ of arXiv 2512.04220, 0.1 there): `weight · (log p_start - log p)` of tokens
+    /// How much falling likelihood of good turns counts (λ of arXiv 2512.04220): `weight · (log p_start - log p)` of tokens
     /// that fell, in turns that fell. Costs as `anchor_kl` does. Default 0, off.
     pub likelihood_drop_penalty: f32,
     /// Memory in MB for what the layers keep for the backward pass: 0.7 MB a token of SmolLM2-135M. Of longer examples the
