@@ -305,6 +305,7 @@ impl RunConfig {
                     .into(),
             );
         }
+        self.weights.check().map_err(|error| format!("weights: {error}"))?;
         self.em.check(&self.weights, self.data.warmup.is_some())?;
         if let Some(remote) = &self.remote {
             remote.check().map_err(|error| error.to_string())?;
@@ -385,6 +386,8 @@ mod tests {
             assert!(error.contains(expect) && error.contains("run.toml"), "{error}");
         };
         check(&format!("em = {{ samples = 0 }}\n{SMALL}"), "at least 1");
+        let uniform = "weights = { kind = 'uniform', control_variate = 'leave_one_out' }";
+        check(&format!("{uniform}\n{SMALL}"), "control_variate");
         let em = |settings: &str| format!("em = {{ {settings} }}\n{SMALL}");
         check(&em("adaptive_samples = { pilot = 3 }"), "pilot <= min <= em.samples");
         check(&em("samples = 20, adaptive_samples = {}"), "em.samples <= max");

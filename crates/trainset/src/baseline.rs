@@ -14,6 +14,9 @@
 //! Where one trajectory takes all the weight whatever is drawn, as among hinted draws of a question that only it answers, the weights vary
 //! little and the baseline adds what the path's gradient varies (docs/LOG.md).
 //!
+//! The mean is 0 at the model that drew the samples. As an M-step leads away from it, paths of negative weight go on to be pushed down, as far
+//! as learning rate and epochs let them: `train.anchor_kl` holds them.
+//!
 //! Not exact, and therefore to be known: `max_log_ratio` truncates r_m in both places; questions that are left out have neither weights
 //! nor baselines, though the samples themselves decide whether they are; examples that are too long to learn are lost with their
 //! baselines; and where `em.adaptive_samples` is on, M depends on the first samples. Kept trajectories are not drawn: they have no

@@ -214,7 +214,7 @@ impl Default for WeightsConfig {
 /// Weighs trajectories. They may come in any order: those of the same question are found by its id, and weights are
 /// normalized among them and nothing else (but for [`WeightKind::Reference`]).
 pub fn weigh(scored: &[Scored], config: &WeightsConfig) -> Result<Weighed, TrainsetError> {
-    check(config)?;
+    config.check()?;
     check_logprobs(scored, config)?;
     let mut weights: Vec<Weight> = scored.iter().map(unweighed).collect();
     let rewards = rewards(scored, config)?;
@@ -288,25 +288,28 @@ pub fn weigh(scored: &[Scored], config: &WeightsConfig) -> Result<Weighed, Train
     Ok(Weighed { weights, questions, diagnostics })
 }
 
-fn check(config: &WeightsConfig) -> Result<(), TrainsetError> {
-    let fields = [
-        ("max_log_ratio", config.max_log_ratio, f64::MIN, "must be a finite number"),
-        ("min_answer_logprob", config.min_answer_logprob, f64::MIN, "must be a finite number"),
-        ("zero_support_logprob", Some(config.zero_support_logprob), f64::MIN, "must be a finite number"),
-        ("failed_logprob", Some(config.failed_logprob), f64::MIN, "must be a finite number"),
-        ("null_logprob", config.null_logprob, f64::MIN, "must be a finite number"),
-        ("min_effective_sample_size", config.min_effective_sample_size, 1.0, "must be a finite number from 1"),
-        ("max_weight", config.max_weight, f64::MIN_POSITIVE, "must be a finite number above 0"),
-        ("reference_batch", Some(config.reference_batch as f64), 1.0, "must be at least 1"),
-    ];
-    let is_bad = |value: f64, least: f64| !value.is_finite() || value < least;
-    match fields.into_iter().find(|(_, value, least, _)| value.is_some_and(|value| is_bad(value, *least))) {
-        Some((field, _, _, reason)) => Err(TrainsetError::BadSetting { field, reason }),
-        None if config.control_variate != ControlVariate::None && !has_baseline(config.kind) => {
-            let reason = "needs `kind` to be posterior, reward or rejection";
-            Err(TrainsetError::BadSetting { field: "control_variate", reason })
+impl WeightsConfig {
+    /// Refuses settings that make no sense.
+    pub fn check(&self) -> Result<(), TrainsetError> {
+        let fields = [
+            ("max_log_ratio", self.max_log_ratio, f64::MIN, "must be a finite number"),
+            ("min_answer_logprob", self.min_answer_logprob, f64::MIN, "must be a finite number"),
+            ("zero_support_logprob", Some(self.zero_support_logprob), f64::MIN, "must be a finite number"),
+            ("failed_logprob", Some(self.failed_logprob), f64::MIN, "must be a finite number"),
+            ("null_logprob", self.null_logprob, f64::MIN, "must be a finite number"),
+            ("min_effective_sample_size", self.min_effective_sample_size, 1.0, "must be a finite number from 1"),
+            ("max_weight", self.max_weight, f64::MIN_POSITIVE, "must be a finite number above 0"),
+            ("reference_batch", Some(self.reference_batch as f64), 1.0, "must be at least 1"),
+        ];
+        let is_bad = |value: f64, least: f64| !value.is_finite() || value < least;
+        match fields.into_iter().find(|(_, value, least, _)| value.is_some_and(|value| is_bad(value, *least))) {
+            Some((field, _, _, reason)) => Err(TrainsetError::BadSetting { field, reason }),
+            None if self.control_variate != ControlVariate::None && !has_baseline(self.kind) => {
+                let reason = "needs `kind` to be posterior, reward or rejection";
+                Err(TrainsetError::BadSetting { field: "control_variate", reason })
+            }
+            None => Ok(()),
         }
-        None => Ok(()),
     }
 }
 
