@@ -319,4 +319,49 @@ mod tests {
         assert_eq!(choose(&samples[2..3], Chain::Best, 0), None);
         assert_eq!(choose(&samples[2..], Chain::Drawn, 0), None);
     }
+
+    /// What a model has sampled at temperature 1 it scores as it sampled it: a kept trajectory weighs as when it was fresh.
+    #[test]
+    fn a_path_is_scored_as_it_was_sampled() {
+        use exsearch_schema::{Author, GenerateRequest, Outcome, Sampling, Segment, SegmentKind};
+        let folder = tempfile::tempdir().expect("a folder");
+        let policy = crate::workbench::tests::tiny_policy(folder.path());
+        let engine = policy.engine(&crate::GeneratorConfig::default());
+        let (mut generator, mut context, mut segments) = (engine.generator(), Vec::new(), Vec::new());
+        for seed in 0..3 {
+            let prompt = vec![5, 6, 7 + seed as u32];
+            context.extend_from_slice(&prompt);
+            segments.push(Segment::prompt(prompt));
+            let sampling = Sampling { temperature: 1.0, top_p: 1.0, max_new_tokens: 6, stop: Vec::new(), seed };
+            generator.submit(GenerateRequest { context: context.clone(), sampling, messages: Vec::new() });
+            let turn = generator.wait().pop().expect("one turn").1.expect("generated");
+            context.extend_from_slice(&turn.ids);
+            segments.push(Segment {
+                author: Author::Model,
+                kind: if seed == 1 { SegmentKind::Broken } else { SegmentKind::Search },
+                ids: turn.ids,
+                logprobs: turn.logprobs,
+                behaviour_logprobs: turn.behaviour_logprobs,
+                finish: Some(turn.finish),
+            });
+        }
+        let trajectory = Trajectory {
+            question_id: "q".into(),
+            question: "who?".into(),
+            sample_idx: 0,
+            seed: 0,
+            source: None,
+            steps: Vec::new(),
+            prediction: None,
+            outcome: Outcome::Answered,
+            incidents: Vec::new(),
+            segments,
+            messages: Vec::new(),
+            secs: 0.0,
+        };
+        let (sampled, _) = trajectory.path_logprob().expect("the engine tells its log-probs");
+        let scored = score_paths(&[&trajectory], &mut *engine.scorer()).pop().expect("one").expect("scored");
+        assert!((scored - sampled).abs() < 1e-3, "{scored} is not {sampled}");
+        assert!((trajectory.behaviour_logprob().expect("told") - sampled).abs() < 1e-3);
+    }
 }
