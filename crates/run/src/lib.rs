@@ -8,9 +8,14 @@ mod em;
 mod error;
 mod files;
 mod folder;
+mod health;
+mod manifest;
 mod packing;
 pub mod report;
+mod reproduce;
 mod sampling;
+mod sharing;
+pub mod study;
 mod summary;
 mod training;
 mod warmup;
@@ -20,9 +25,15 @@ pub use config::{AdaptiveSamples, Chain, DataConfig, EmConfig, RestartFrom, RunC
 pub use em::{Event, OnEvent, run};
 pub use error::RunError;
 pub use files::{read_json, read_jsonl, write_json, write_jsonl};
+pub use health::{
+    Alarm, AlarmKind, Behaviour, Health, HealthConfig, MIN_TRAJECTORIES, Measures, OnCollapse, Source,
+    TrainingMeasures, WeightMeasures,
+};
+pub use manifest::{Input, Manifest, ProtocolRecord, StageRecord};
 pub use packing::pack;
+pub use reproduce::{Agreement, Places, StageAgreement, agreement};
 pub use sampling::{LanguageModel, SamplePlan, SampleProgress, SampleTask, Sampled, sample, sample_with};
-pub use summary::{Outcome, StageSummary, report_of};
+pub use summary::{Outcome, StageSummary, report_of, stages_of};
 pub use training::train_checkpoint;
 pub use warmup::{WarmupStats, read_gold, replay};
 pub use workbench::{Device, GeneratorConfig, LocalEngine, Policy};

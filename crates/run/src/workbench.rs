@@ -108,11 +108,10 @@ impl Policy {
         Ok(())
     }
 
-    /// Takes up a checkpoint as if nothing had been trained or taken up before; none is the model that it was opened with.
-    pub(crate) fn restart(&mut self, checkpoint: Option<&Path>) -> Result<(), RunError> {
+    /// Makes it the model that was opened, without whatever was trained or taken up since.
+    pub(crate) fn restart(&mut self) -> Result<(), RunError> {
         let base = self.base.clone();
-        self.load_checkpoint(&base)?;
-        checkpoint.map_or(Ok(()), |checkpoint| self.load_checkpoint(checkpoint))
+        self.load_checkpoint(&base)
     }
 
     /// Errors where a generator's settings cannot be had from it.
@@ -297,11 +296,12 @@ pub(crate) mod tests {
             let mut policy = tiny_policy(folder.path());
             let (_, warmup) = learned(&mut policy, &first, "warm-up");
             let (on, _) = learned(&mut policy, &second, "on");
-            policy.restart(None).expect("restarted");
+            policy.restart().expect("restarted");
             let (again, _) = learned(&mut policy, &second, "from the base");
             let (fresh, _) = learned(&mut tiny_policy(folder.path()), &second, "fresh");
             assert!(again == fresh && again != on, "{method:?}");
-            policy.restart(Some(&warmup)).expect("restarted");
+            policy.restart().expect("restarted");
+            policy.load_checkpoint(&warmup).expect("taken up");
             assert!(learned(&mut policy, &second, "from the warm-up").0 == on, "{method:?}");
         }
     }
