@@ -11,8 +11,8 @@ use crate::files::{self, Journal, with_suffix};
 use crate::manifest::Manifest;
 use crate::workbench::GeneratorConfig;
 use exsearch_schema::Trajectory;
-use exsearch_trainset::Scored;
 use exsearch_track::TrackConfig;
+use exsearch_trainset::Scored;
 use std::path::{Path, PathBuf};
 
 /// A part of a run that can be shared.

@@ -75,6 +75,7 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
         agent: &agent,
         questions: &questions,
         n_samples: args.samples,
+        plans: None,
         seed: args.seed,
         fingerprint: serde_json::to_string(&(what, &args.questions, args.samples, args.seed))
             .context("cannot name the task")?,
