@@ -9,8 +9,8 @@ mod lines;
 mod passages;
 mod questions;
 mod rows;
-pub mod world;
 mod words;
+pub mod world;
 mod write;
 
 pub use decomposition::{Decomposed, locate_passages, read_decompositions};

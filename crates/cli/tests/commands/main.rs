@@ -8,4 +8,5 @@ mod model;
 mod remote;
 mod serve;
 mod usage;
+mod warmup;
 mod world;

@@ -112,7 +112,8 @@ fn named_sentences(facts: &RawFacts, context: &RawContext, n_missing: &mut usize
     for (title, sentence_idx) in facts.pairs() {
         let sentences = context.sentences(title);
         let support_idx = supports.iter().position(|support| support.title == *title).unwrap_or_else(|| {
-            let text = sentences.unwrap_or_default().iter().map(|sentence| sentence.trim()).collect::<Vec<_>>().join(" ");
+            let text =
+                sentences.unwrap_or_default().iter().map(|sentence| sentence.trim()).collect::<Vec<_>>().join(" ");
             supports.push(Support { id: None, title: title.to_owned(), text, facts: Vec::new() });
             supports.len() - 1
         });
@@ -219,9 +220,7 @@ impl RawFacts {
     fn pairs(&self) -> Box<dyn Iterator<Item = (&str, usize)> + '_> {
         match self {
             Self::Rows(rows) => Box::new(rows.iter().map(|(title, idx)| (title.as_str(), *idx))),
-            Self::Columns { title, sent_id } => {
-                Box::new(title.iter().map(String::as_str).zip(sent_id.iter().copied()))
-            }
+            Self::Columns { title, sent_id } => Box::new(title.iter().map(String::as_str).zip(sent_id.iter().copied())),
         }
     }
 }

@@ -78,11 +78,12 @@ fn two_wiki_as_published() {
 fn our_rows_of_any_data_set() {
     let directors = "Who made High Water? -> Eva Stahl [\"11\"] | Who is the director of the film Low Sun? -> Jon Falk [] | What is the \
                      nationality of Eva Stahl? -> Norland [\"12\"] | What is the nationality of Jon Falk? -> Vasa [] | no";
-    let capital = "Which country is Vasa in? -> Norland [\"13\"] | What is the capital of Norland? -> Nordby [\"14\"] | Nordby";
-    let world = "Where was Al Bo born? -> Lion Falls [\"5\"] | Who is the mayor of Lion Falls? -> Cy Do [\"6\"] | Cy Do";
+    let capital =
+        "Which country is Vasa in? -> Norland [\"13\"] | What is the capital of Norland? -> Nordby [\"14\"] | Nordby";
+    let world =
+        "Where was Al Bo born? -> Lion Falls [\"5\"] | Who is the mayor of Lion Falls? -> Cy Do [\"6\"] | Cy Do";
     let found = read("rows.jsonl", Some("train"));
-    let reasons =
-        [("strategyqa-9", UnconvertedReason::IncompleteStep), ("nq-1", UnconvertedReason::NoDecomposition)];
+    let reasons = [("strategyqa-9", UnconvertedReason::IncompleteStep), ("nq-1", UnconvertedReason::NoDecomposition)];
     check(&found, &[("2wiki-2w02", directors), ("musique-7", capital), ("world-1", world)], &reasons);
     assert_eq!((found.counts.n_other_split, found.counts.n_steps, found.counts.n_with_passage), (1, 8, 6));
     assert_eq!(read("rows.jsonl", Some("dev")).rows.len(), 1);
