@@ -3,6 +3,7 @@
 /// Wikidata's relations, as MuSiQue and 2WikiMultihopQA name them, as questions. Others become `What is the RELATION of SUBJECT?`.
 const QUESTIONS: &[(&str, &str)] = &[
     ("applies to jurisdiction", "Which jurisdiction does {} apply to?"),
+    ("author", "Who wrote {}?"),
     ("award received", "Which award did {} receive?"),
     ("capital of", "What is {} the capital of?"),
     ("cause of death", "What did {} die of?"),

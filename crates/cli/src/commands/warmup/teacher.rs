@@ -4,10 +4,12 @@ use crate::output::Output;
 use crate::progress::Unit;
 use crate::remote::{self, RemoteArgs};
 use crate::retriever;
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use exsearch_agent::{Agent, AgentConfig, Protocol};
 use exsearch_corpus::{BadLines, read_questions};
-use exsearch_run::{AnswerRule, Budget, LanguageModel, TeacherProgress, TeacherTask, Validation, teach, write_jsonl};
+use exsearch_run::{
+    AnswerRule, Budget, LanguageModel, RunConfig, TeacherProgress, TeacherTask, Validation, teach, write_jsonl,
+};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
@@ -34,7 +36,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// Trajectories a question at most, until one is kept
-    #[arg(long, value_name = "M", default_value_t = 4)]
+    #[arg(long, value_name = "M", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     samples: u32,
     /// What all draws come from
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -89,28 +91,24 @@ enum Answer {
 
 pub(super) fn run(args: &Args, output: &Output) -> anyhow::Result<()> {
     let config = run_config(&args.config)?;
-    let agent = agent(args, &config)?;
+    let server = args.remote.config().or_else(|| config.remote.clone());
+    let server = server
+        .context("a teacher is a server: give --server with --server-protocol, or `remote` in the configuration")?;
+    let agent = agent(args, &config, server.http.max_concurrent)?;
     let mut questions = read_questions(&args.questions, args.split.as_deref(), BadLines::Stop)?.rows;
     questions.truncate(args.limit.unwrap_or(usize::MAX));
     ensure!(!questions.is_empty(), "{} gives no questions", args.questions.display());
     let mut ids = HashSet::new();
-    let twice = questions.iter().find(|question| !ids.insert(question.id.as_str()));
-    ensure!(
-        twice.is_none(),
-        "{}: two questions have the id {}",
-        args.questions.display(),
-        twice.map_or("", |it| &it.id)
-    );
-    ensure!(args.samples > 0, "--samples must be at least 1");
-    let server = args.remote.config().or(config.remote);
-    let server = server
-        .context("a teacher is a server: give --server and --server-protocol, or `remote` in the configuration")?;
+    if let Some(twice) = questions.iter().find(|question| !ids.insert(question.id.as_str())) {
+        bail!("{}: two questions have the id {}", args.questions.display(), twice.id);
+    }
     let index = retriever::open(&config.data.index)?;
     let tokenizer = args.tokenizer.as_ref().unwrap_or(&config.model);
     let teacher = remote::open(&server, tokenizer, config.max_tokens)?;
     // A server may come back at another address.
     let served = (server.protocol, &server.model, &server.extra);
-    let what = (tokenizer, &config.data.index, agent.protocol(), agent.config(), served, &args.questions, args.seed);
+    let settings = AgentConfig { max_concurrent: AgentConfig::default().max_concurrent, ..agent.config().clone() };
+    let what = (tokenizer, &config.data.index, agent.protocol(), settings, served, &args.questions, args.seed);
     let journal = with_suffix(&args.out, ".journal");
     let task = TeacherTask {
         agent: &agent,
@@ -157,7 +155,9 @@ pub(super) fn run(args: &Args, output: &Output) -> anyhow::Result<()> {
     output.line(serde_json::to_string_pretty(&taught.stats)?)
 }
 
-fn agent(args: &Args, config: &exsearch_run::RunConfig) -> anyhow::Result<Agent> {
+/// The agent as the teacher plays it. More dialogues than the server is asked for at once would bring no speed, and a kill or the end of
+/// the budget breaks off all that are under way.
+fn agent(args: &Args, config: &RunConfig, max_requests: usize) -> anyhow::Result<Agent> {
     let student = config.sampler()?;
     let protocol = match &args.protocol {
         None => student.protocol().clone(),
@@ -167,7 +167,8 @@ fn agent(args: &Args, config: &exsearch_run::RunConfig) -> anyhow::Result<Agent>
         }
     };
     let temperature = args.temperature.unwrap_or(config.agent.temperature);
-    Ok(Agent::new(protocol, AgentConfig { temperature, ..config.agent.clone() })?)
+    let max_concurrent = config.agent.max_concurrent.min(max_requests);
+    Ok(Agent::new(protocol, AgentConfig { temperature, max_concurrent, ..config.agent.clone() })?)
 }
 
 /// `path` with something behind its name.
