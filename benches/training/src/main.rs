@@ -1,7 +1,7 @@
 //! Seconds an optimizer step and peak memory of our trainer, for one method and size a process: the side of
 //! `torch_step.py` that is ours, with the same ids, settings and output.
 //!
-//!     exsearch-bench-training MODEL (lora|full) BATCH LENGTH STEPS [checkpointed]    one JSON line
+//!     exsearch-bench-training MODEL (lora|full) BATCH LENGTH STEPS [checkpointed|default]    one JSON line
 //!     exsearch-bench-training MODEL start-adapter DIR    the adapter that LoRA starts from, for torch too
 //!
 //! A step is all that the trainer does between two reports: forward, backward, norm, clipping and AdamW. The first one
@@ -15,7 +15,7 @@ use std::error::Error;
 use std::path::Path;
 use std::time::Instant;
 
-const USAGE: &str = "usage: MODEL (lora|full) BATCH LENGTH STEPS [checkpointed], or MODEL start-adapter DIR";
+const USAGE: &str = "usage: MODEL (lora|full) BATCH LENGTH STEPS [checkpointed|default], or MODEL start-adapter DIR";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -29,6 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let mut settings = settings(method, batch.parse()?, steps.parse::<usize>()? + 1);
             settings.activation_mb = match kind {
                 ["checkpointed"] => 0,
+                ["default"] => settings.activation_mb,
                 [] => usize::MAX >> 20,
                 _ => return Err(USAGE.into()),
             };
@@ -54,7 +55,11 @@ fn measure(model: &Path, settings: &TrainConfig, length: usize) -> Result<(), Bo
         Method::Lora => train_lora(&decoder, &examples, settings, &mut on_step)?,
         Method::Full => train(Student::Full(&mut decoder), &examples, settings, &mut on_step)?,
     }
-    let kind = if settings.activation_mb == 0 { " checkpointed" } else { "" };
+    let kind = match settings.activation_mb {
+        0 => " checkpointed",
+        mb if mb == TrainConfig::default().activation_mb => " default",
+        _ => "",
+    };
     let config = format!("{} {batch}x{length}{kind}", if method == Method::Lora { "lora" } else { "full" });
     let line = json!({
         "side": "ours", "config": config, "losses": losses, "step_secs": step_secs[1..],

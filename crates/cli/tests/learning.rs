@@ -32,11 +32,24 @@ fn smollm2() -> &'static Path {
 }
 
 #[test]
-fn greedy_text_of_the_real_model_is_that_of_transformers() {
-    let golden: Value = serde_json::from_str(include_str!("../../model/tests/golden/smollm2.json")).expect("JSON");
+fn greedy_text_of_smollm2_is_that_of_transformers() {
+    assert_as_transformers(smollm2(), include_str!("../../model/tests/golden/smollm2.json"));
+}
+
+/// The folder is what `exsearch model pull gemma3-270m` prints.
+#[test]
+#[ignore = "needs a model under terms of use: EXSEARCH_TEST_GEMMA=FOLDER"]
+fn greedy_text_of_gemma_is_that_of_transformers() {
+    let folder = std::env::var_os("EXSEARCH_TEST_GEMMA").expect("EXSEARCH_TEST_GEMMA is set");
+    assert_as_transformers(Path::new(&folder), include_str!("../../model/tests/golden/gemma3_270m.json"));
+}
+
+#[track_caller]
+fn assert_as_transformers(model: &Path, golden: &str) {
+    let golden: Value = serde_json::from_str(golden).expect("JSON");
     let ids = |value: &Value| -> Vec<u32> { serde_json::from_value(value.clone()).expect("ids") };
-    let chat = HfChat::open(smollm2(), None).expect("tokenizer and template");
-    let decoder = load_decoder(smollm2(), 256).expect("weights");
+    let chat = HfChat::open(model, None).expect("tokenizer and template");
+    let decoder = load_decoder(model, 256).expect("weights");
     let engine = Engine::new(&decoder, None, &chat, EngineConfig::default());
     let mut generator = &engine;
     let cases = golden["cases"].as_array().expect("cases");

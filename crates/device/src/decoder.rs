@@ -132,11 +132,11 @@ impl DeviceDecoder {
     }
 
     /// Runs the chunks and returns the final hidden states `[wanted, h]` of the wanted rows, counted over the tokens of all
-    /// chunks in order, for [`DeviceDecoder::logits`].
+    /// chunks in order, for [`DeviceDecoder::logits`]; none where no row is wanted, as burn's kernels take no empty tensors.
     ///
     /// # Panics
     /// When a sequence grows past [`DeviceDecoder::max_positions`], a token is outside the vocabulary, or a chunk is empty.
-    pub fn forward(&self, pool: &mut KvPool, chunks: &mut [Chunk<'_>], wanted: &[usize]) -> Tensor<2> {
+    pub fn forward(&self, pool: &mut KvPool, chunks: &mut [Chunk<'_>], wanted: &[usize]) -> Option<Tensor<2>> {
         let n_new = chunks.iter().map(|chunk| chunk.tokens.len()).sum();
         if pool.n_free() < n_new {
             pool.grow(2 * pool.n_rows() + n_new);
@@ -151,7 +151,7 @@ impl DeviceDecoder {
         pool: &mut KvPool,
         chunks: &mut [Chunk<'_>],
         wanted: &[usize],
-    ) -> Tensor<2> {
+    ) -> Option<Tensor<2>> {
         let (b, t) = (chunks.len(), chunks.iter().map(|chunk| chunk.tokens.len()).max().unwrap_or(0));
         // Few different lengths, so that a GPU's kernels are compiled for few shapes.
         let k = chunks.iter().map(|it| it.rows.len() + it.tokens.len()).max().unwrap_or(0).next_multiple_of(64);
@@ -181,8 +181,11 @@ impl DeviceDecoder {
                 pool.read(layer_idx, &read).map(|rows| rows.reshape([b, k, width]))
             });
         }
+        if wanted.is_empty() {
+            return None;
+        }
         let wanted = self.indices(wanted.iter().map(|row| padded_row[*row] as i32).collect());
-        self.normalize(x.select(0, wanted), Some(&self.parameters.norm))
+        Some(self.normalize(x.select(0, wanted), Some(&self.parameters.norm)))
     }
 
     /// Logits `[m, v]` of final hidden states `[m, h]`.

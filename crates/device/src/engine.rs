@@ -203,10 +203,9 @@ impl DeviceEngine<'_> {
             .zip(&known)
             .map(|(&(idx, _), tokens)| Chunk { rows: of_sequence[idx].take().expect("a sequence once"), tokens })
             .collect();
-        let hidden = self.decoder.infer(self.adapter, &mut memory.pool, &mut chunks, &wanted);
-        if wanted.is_empty() {
+        let Some(hidden) = self.decoder.infer(self.adapter, &mut memory.pool, &mut chunks, &wanted) else {
             return Vec::new();
-        }
+        };
         let mut logits = numbers(self.decoder.logits(hidden));
         let rows = logits.par_chunks_exact_mut(self.decoder.config().vocab_size).zip(&drawing);
         rows.map(|(row, &idx)| (idx, draw(row, &running[idx].request.sampling, running[idx].sampled.len()))).collect()
@@ -404,6 +403,7 @@ impl DeviceEngine<'_> {
             all_rows.iter_mut().zip(scored).map(|(rows, it)| Chunk { rows, tokens: &it.tokens }).collect();
         let wanted: Vec<usize> = (0..n_rows).collect();
         let hidden = self.decoder.infer(self.adapter, &mut memory.pool, &mut chunks, &wanted);
+        let hidden = hidden.expect("a continuation that is scored has a token");
         let targets: Vec<i32> = scored.iter().flat_map(|it| it.targets).map(|id| *id as i32).collect();
         let block = (SCORE_NUMBERS / self.decoder.config().vocab_size).max(16);
         let mut logprobs = Vec::with_capacity(n_rows);

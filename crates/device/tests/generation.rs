@@ -29,8 +29,7 @@ fn logits(decoder: &DeviceDecoder, ids: &[u32], positions: &[usize], piece: usiz
         let start = piece_idx * piece;
         let wanted = positions.iter().filter(|it| (start..start + tokens.len()).contains(it));
         let wanted: Vec<usize> = wanted.map(|position| position - start).collect();
-        let hidden = decoder.forward(&mut pool, &mut [Chunk { rows: &mut rows, tokens }], &wanted);
-        if !wanted.is_empty() {
+        if let Some(hidden) = decoder.forward(&mut pool, &mut [Chunk { rows: &mut rows, tokens }], &wanted) {
             all.extend(decoder.logits(hidden).try_into_vec_as::<f32>().expect("numbers"));
         }
     }

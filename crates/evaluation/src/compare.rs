@@ -1,7 +1,8 @@
 //! Two reports of the same questions to the difference of their scores, paired by question.
 //!
 //! Pairing takes the difficulty of the questions out of the interval: it is narrower than two intervals side by side.
-use crate::{Estimate, EvaluationError, Report, bootstrap_means};
+use crate::report::QuestionScores;
+use crate::{Estimate, EvalConfig, EvaluationError, Report, bootstrap_means};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -36,30 +37,56 @@ pub struct Difference {
     pub n_better: usize,
     /// Questions on which it scores lower.
     pub n_worse: usize,
+    /// [`sign_test`] of the two counts: McNemar's exact test where a question is right or wrong.
+    pub p: f64,
 }
 
 /// `after` minus `before`, with the number of resamples, the coverage and the seed of `before`. Errors when the two are not
 /// about the same questions; their order does not matter.
 pub fn compare(before: &Report, after: &Report) -> Result<PairedDifference, EvaluationError> {
-    let n_questions = before.questions.n_rows().ok_or(EvaluationError::MalformedReport)?;
-    after.questions.n_rows().ok_or(EvaluationError::MalformedReport)?;
+    compare_questions(&before.questions, &after.questions, &before.config)
+}
+
+/// [`compare`] of the scores of questions, with the number of resamples, the coverage and the seed of `config`.
+pub fn compare_questions(
+    before: &QuestionScores,
+    after: &QuestionScores,
+    config: &EvalConfig,
+) -> Result<PairedDifference, EvaluationError> {
+    let n_questions = before.n_rows().ok_or(EvaluationError::MalformedReport)?;
+    after.n_rows().ok_or(EvaluationError::MalformedReport)?;
     let after_rows = rows_by_id(after);
     let mut rows = Vec::with_capacity(n_questions);
-    for (idx, id) in before.questions.id.iter().enumerate() {
+    for (idx, id) in before.id.iter().enumerate() {
         let only_before = || EvaluationError::QuestionsDiffer { question_id: id.clone() };
         let &after_idx = after_rows.get(id.as_str()).ok_or_else(only_before)?;
-        let (old, new) = (before.questions.row(idx), after.questions.row(after_idx));
+        let (old, new) = (before.row(idx), after.row(after_idx));
         rows.push(std::array::from_fn(|column| new[column] - old[column]));
     }
     let before_rows = rows_by_id(before);
-    if let Some(id) = after.questions.id.iter().find(|id| !before_rows.contains_key(id.as_str())) {
+    if let Some(id) = after.id.iter().find(|id| !before_rows.contains_key(id.as_str())) {
         return Err(EvaluationError::QuestionsDiffer { question_id: id.clone() });
     }
-    Ok(PairedDifference::from_rows(&rows, before))
+    Ok(PairedDifference::from_rows(&rows, config))
 }
 
-fn rows_by_id(report: &Report) -> HashMap<&str, usize> {
-    report.questions.id.iter().enumerate().map(|(idx, id)| (id.as_str(), idx)).collect()
+/// The probability that `n_better` of `n_better + n_worse` fair coins, or a count further from the half, fall on one side: the exact
+/// two-sided binomial test that McNemar's test of paired right or wrong answers is (McNemar 1947). 1 where nothing differs.
+pub fn sign_test(n_better: usize, n_worse: usize) -> f64 {
+    let n = n_better + n_worse;
+    let mut log_choose = 0.0;
+    let mut tail = 0.0;
+    for k in 0..=n_better.min(n_worse) {
+        if k > 0 {
+            log_choose += ((n - k + 1) as f64).ln() - (k as f64).ln();
+        }
+        tail += (log_choose - n as f64 * std::f64::consts::LN_2).exp();
+    }
+    (2.0 * tail).min(1.0)
+}
+
+fn rows_by_id(questions: &QuestionScores) -> HashMap<&str, usize> {
+    questions.id.iter().enumerate().map(|(idx, id)| (id.as_str(), idx)).collect()
 }
 
 impl PairedDifference {
@@ -78,22 +105,21 @@ impl PairedDifference {
     pub fn table(&self) -> String {
         let mut text = format!("second minus first, {} questions\n\n", self.n_questions);
         let interval = format!("{}% interval", 100.0 * self.confidence);
-        let _ = writeln!(text, "{:<22}{:>7}   {interval:<20}{:>8}{:>8}", "points", "mean", "better", "worse");
-        for (name, Difference { estimate, n_better, n_worse }) in self.named() {
+        let _ = writeln!(text, "{:<22}{:>7}   {interval:<20}{:>8}{:>8}{:>8}", "points", "mean", "better", "worse", "p");
+        for (name, Difference { estimate, n_better, n_worse, p }) in self.named() {
             let interval = format!("[{:+.2}, {:+.2}]", 100.0 * estimate.low, 100.0 * estimate.high);
             let mean = 100.0 * estimate.mean;
-            let _ = writeln!(text, "{name:<22}{mean:>+7.2}   {interval:<20}{n_better:>8}{n_worse:>8}");
+            let _ = writeln!(text, "{name:<22}{mean:>+7.2}   {interval:<20}{n_better:>8}{n_worse:>8}{p:>8.4}");
         }
         text
     }
 
-    fn from_rows(rows: &[[f64; 5]], before: &Report) -> Self {
-        let config = &before.config;
+    fn from_rows(rows: &[[f64; 5]], config: &EvalConfig) -> Self {
         let estimates = bootstrap_means(rows, config.n_resamples, config.confidence, config.seed);
-        let [exact_match, f1, accuracy, accuracy_boundary, kilt_accuracy] = std::array::from_fn(|column| Difference {
-            estimate: estimates[column],
-            n_better: rows.iter().filter(|row| row[column] > 0.0).count(),
-            n_worse: rows.iter().filter(|row| row[column] < 0.0).count(),
+        let [exact_match, f1, accuracy, accuracy_boundary, kilt_accuracy] = std::array::from_fn(|column| {
+            let n_better = rows.iter().filter(|row| row[column] > 0.0).count();
+            let n_worse = rows.iter().filter(|row| row[column] < 0.0).count();
+            Difference { estimate: estimates[column], n_better, n_worse, p: sign_test(n_better, n_worse) }
         });
         let (n_questions, confidence) = (rows.len(), config.confidence);
         Self { n_questions, confidence, exact_match, f1, accuracy, accuracy_boundary, kilt_accuracy }
@@ -170,11 +196,28 @@ mod tests {
         }
     }
 
+    /// Values of R's binom.test(k, n)$p.value.
+    #[test]
+    fn the_sign_test_is_the_exact_binomial_one() {
+        let check = |n_better, n_worse, expect: f64| {
+            let p = sign_test(n_better, n_worse);
+            assert!((p - expect).abs() < 1e-9 * expect.max(1e-3), "{n_better} {n_worse}: {p}");
+            assert_eq!(p, sign_test(n_worse, n_better));
+        };
+        check(0, 0, 1.0);
+        check(1, 1, 1.0);
+        check(5, 0, 0.0625);
+        check(9, 2, 0.065_429_687_5);
+        // Powers of a half below the least f64: summed in logs.
+        assert!(sign_test(2000, 0) < 1e-300 && sign_test(1000, 1000) == 1.0);
+        assert!((sign_test(1040, 960) - 0.077_286_9).abs() < 1e-6);
+    }
+
     #[test]
     fn table_shows_signs_and_counts() {
         let (before, after) = pair(&[0, 1, 2, 2, 3, 3, 0, 2]);
         let table = compare(&before, &after).expect("same questions").table();
         let line = table.lines().find(|line| line.starts_with("exact_match")).expect("a line for it");
-        assert!(line.contains("+25.00") && line.ends_with("       3       1"), "{table}");
+        assert!(line.contains("+25.00") && line.ends_with("       3       1  0.6250"), "{table}");
     }
 }

@@ -15,7 +15,7 @@ mod report;
 mod retrieval;
 
 pub use bootstrap::{Estimate, bootstrap_means};
-pub use compare::{Difference, PairedDifference, compare};
+pub use compare::{Difference, PairedDifference, compare, compare_questions, sign_test};
 pub use error::EvaluationError;
 pub use evaluate::{EvalConfig, counted_prediction, evaluate};
 pub use rankings::{RankingAtK, RankingReport, evaluate_rankings};

@@ -1,8 +1,8 @@
 //! The report of one evaluation: what `eval.json` holds, and the same as a table for a terminal.
-use crate::{Estimate, EvalConfig};
+use crate::{Estimate, EvalConfig, EvaluationError, bootstrap_means};
 use exsearch_schema::Boundary;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
 /// The version of `eval.json` that this program writes and reads.
@@ -245,6 +245,36 @@ impl QuestionScores {
         let columns = [&self.exact_match, &self.f1, &self.accuracy, &self.accuracy_boundary, &self.kilt_accuracy];
         let equal = columns.iter().all(|column| column.len() == n_rows) && self.n_samples.len() == n_rows;
         equal.then_some(n_rows)
+    }
+
+    /// The mean of several runs' scores, question by question, in the order of the first. Errors when they are not about the same
+    /// questions, or when there is none.
+    pub fn mean_of(runs: &[&Self]) -> Result<Self, EvaluationError> {
+        let first = runs.first().ok_or(EvaluationError::NoQuestions)?;
+        let rows_of = runs.iter().map(|run| {
+            run.n_rows().ok_or(EvaluationError::MalformedReport)?;
+            Ok(run.id.iter().enumerate().map(|(idx, id)| (id.as_str(), idx)).collect::<HashMap<_, _>>())
+        });
+        let rows_of = rows_of.collect::<Result<Vec<_>, EvaluationError>>()?;
+        let mut means = Self::default();
+        for id in &first.id {
+            let mut sums = [0.0; 5];
+            let mut n_samples = 0;
+            for (run, rows) in runs.iter().zip(&rows_of) {
+                let differ = || EvaluationError::QuestionsDiffer { question_id: id.clone() };
+                let &idx = rows.get(id.as_str()).filter(|_| rows.len() == first.id.len()).ok_or_else(differ)?;
+                sums.iter_mut().zip(run.row(idx)).for_each(|(sum, score)| *sum += score);
+                n_samples += run.n_samples[idx];
+            }
+            means.push(id, n_samples, sums.map(|sum| sum / runs.len() as f64));
+        }
+        Ok(means)
+    }
+
+    /// Their means over questions, with the number of resamples, the coverage and the seed of `config`.
+    pub fn scores(&self, config: &EvalConfig) -> Scores {
+        let rows: Vec<[f64; 5]> = (0..self.id.len()).map(|idx| self.row(idx)).collect();
+        Scores::from_row(bootstrap_means(&rows, config.n_resamples, config.confidence, config.seed))
     }
 
     /// The scores of one question in the order of [`Scores::named`].

@@ -1,5 +1,6 @@
 //! The configuration of a run: one TOML file, every field with a default or required, unknown ones refused.
 use crate::error::{RunError, io};
+use crate::health::HealthConfig;
 use crate::workbench::{Device, GeneratorConfig};
 use exsearch_agent::{Agent, AgentConfig, Protocol};
 use exsearch_engine::GenerationWeights;
@@ -61,6 +62,9 @@ pub struct RunConfig {
     /// How evaluations compute their intervals.
     #[serde(default)]
     pub evaluation: EvalConfig,
+    /// When a stage is told to be ill, and what is done then.
+    #[serde(default)]
+    pub health: HealthConfig,
 }
 
 /// Passages and questions of a run. Paths are relative to the configuration file.
@@ -91,7 +95,7 @@ pub struct DataConfig {
     /// Only gold trajectories of these data sets. Default all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warmup_datasets: Vec<String>,
-    /// How many gold trajectories, drawn by the seed. Default all.
+    /// How many gold trajectories, drawn by the seed; 0 leaves warm-up out. Default all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub n_warmup: Option<usize>,
 }
@@ -147,10 +151,7 @@ impl RunConfig {
     pub fn open(path: &Path) -> Result<Self, RunError> {
         let text = std::fs::read_to_string(path).map_err(io(path))?;
         let mut config: Self = parse(&text).map_err(|reason| RunError::Config { path: path.to_owned(), reason })?;
-        let folder = path.parent().unwrap_or(Path::new(""));
-        for path in config.paths_mut() {
-            *path = folder.join(&*path);
-        }
+        config.resolve(path);
         config.check().map_err(|reason| RunError::Config { path: path.to_owned(), reason })?;
         Ok(config)
     }
@@ -170,23 +171,62 @@ impl RunConfig {
         Ok(Agent::new(self.read_protocol()?, AgentConfig { temperature: 0.0, ..self.agent.clone() })?)
     }
 
+    /// Whether there is a warm-up stage.
+    pub(crate) fn warms_up(&self) -> bool {
+        self.data.warmup.is_some() && self.data.n_warmup != Some(0)
+    }
+
     fn read_protocol(&self) -> Result<Protocol, RunError> {
         let Some(path) = &self.protocol else { return Ok(Protocol::default()) };
-        let text = std::fs::read_to_string(path).map_err(io(path))?;
-        Protocol::from_toml(&text).map_err(|error| RunError::Config { path: path.clone(), reason: error.to_string() })
+        let failed = |error: exsearch_agent::AgentError| error.to_string();
+        let protocol = Protocol::from_toml(&self.protocol_text()?).map_err(failed);
+        protocol.map_err(|reason| RunError::Config { path: path.clone(), reason })
     }
 
-    fn paths_mut(&mut self) -> Vec<&mut PathBuf> {
+    /// The TOML text that the prompts and marks are read from.
+    pub(crate) fn protocol_text(&self) -> Result<String, RunError> {
+        match &self.protocol {
+            Some(path) => std::fs::read_to_string(path).map_err(io(path)),
+            None => Ok(exsearch_agent::DEFAULT_PROTOCOL.to_owned()),
+        }
+    }
+
+    /// Every path that it names, with what the path is for: `model`, `index`, `train`, `dev`, `protocol`, `key`, `warmup`, and
+    /// `test NAME`.
+    pub(crate) fn inputs_mut(&mut self) -> Vec<(String, &mut PathBuf)> {
         let data = &mut self.data;
-        let mut paths = vec![&mut self.model, &mut data.index, &mut data.train, &mut data.dev];
-        paths.extend(self.protocol.as_mut());
-        paths.extend(self.remote.as_mut().and_then(|remote| remote.key_file.as_mut()));
-        paths.extend(data.warmup.as_mut());
-        paths.extend(data.test.iter_mut().map(|test| &mut test.questions));
-        paths
+        let named = [
+            ("model", Some(&mut self.model)),
+            ("index", Some(&mut data.index)),
+            ("train", Some(&mut data.train)),
+            ("dev", Some(&mut data.dev)),
+            ("protocol", self.protocol.as_mut()),
+            ("key", self.remote.as_mut().and_then(|remote| remote.key_file.as_mut())),
+            ("warmup", data.warmup.as_mut()),
+        ];
+        let named = named.into_iter().filter_map(|(role, path)| Some((role.to_owned(), path?)));
+        named.chain(data.test.iter_mut().map(|test| (format!("test {}", test.name), &mut test.questions))).collect()
     }
 
-    fn check(&self) -> Result<(), String> {
+    /// Makes paths that are relative to the file `path` relative to the current folder.
+    pub(crate) fn resolve(&mut self, path: &Path) {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        for (_, path) in self.inputs_mut() {
+            *path = folder.join(&*path);
+        }
+    }
+
+    /// The same with absolute paths, to be read from any folder.
+    pub(crate) fn absolute(&self) -> Result<Self, RunError> {
+        let mut config = self.clone();
+        for (_, path) in config.inputs_mut() {
+            *path = std::path::absolute(&*path).map_err(io(path))?;
+        }
+        Ok(config)
+    }
+
+    /// Refuses settings that cannot work; the text says which and why.
+    pub(crate) fn check(&self) -> Result<(), String> {
         let mut names = std::collections::HashSet::from(["dev"]);
         for test in &self.data.test {
             let plain = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
@@ -210,6 +250,7 @@ impl RunConfig {
         if let Some(remote) = &self.remote {
             remote.check().map_err(|error| error.to_string())?;
         }
+        self.health.check()?;
         self.warmup.check().map_err(|error| error.to_string().replace("train.", "warmup."))?;
         self.train.check().map_err(|error| error.to_string())
     }
@@ -218,15 +259,16 @@ impl RunConfig {
 /// Parses TOML; the name of an unknown field is answered with the nearest known one.
 pub fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
     toml::from_str(text).map_err(|error| {
-        let message = error.message().to_owned();
         let at = error
             .span()
             .map_or(String::new(), |span| format!("line {}: ", text[..span.start].matches('\n').count() + 1));
-        format!(
-            "{at}{message}{}",
-            nearest(&message).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
-        )
+        format!("{at}{}", with_nearest(error.message()))
     })
+}
+
+/// A message of serde's with the nearest known name behind it, where it is about an unknown one.
+pub(crate) fn with_nearest(message: &str) -> String {
+    format!("{message}{}", nearest(message).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default())
 }
 
 /// The expected name that is nearest to the unknown one in serde's "unknown field `a`, expected one of `b`, `c`".

@@ -4,15 +4,17 @@
 //! DIR/config.toml manifest.json timings.jsonl summary.json report.html
 //! DIR/untrained/eval-SET/{trajectories,scores}.jsonl eval.json
 //! DIR/warmup/{trajectories,train}.jsonl stats.json checkpoint/ checkpoint.steps.jsonl eval-SET/
-//! DIR/iter-N/{trajectories,scores,weights,train}.jsonl diagnostics.json checkpoint/ checkpoint.steps.jsonl eval-SET/
+//! DIR/iter-N/{trajectories,scores,weights,train}.jsonl diagnostics.json checkpoint/ checkpoint.steps.jsonl eval-SET/ health.json
 //! ```
 use crate::config::RunConfig;
 use crate::error::RunError;
 use crate::files;
 use crate::folder::RunFolder;
+use crate::health::{Alarm, Health, Measures, OnCollapse, alarms, measure};
 use crate::packing::pack;
 use crate::sampling::{SampleProgress, SampleTask, sample};
-use crate::summary::{Outcome, StageSummary};
+use crate::sharing::{Part, Sharing};
+use crate::summary::{Outcome, StageSummary, best_of};
 use crate::training::train_checkpoint;
 use crate::warmup::{WarmupStats, read_gold, replay, replay_into};
 use crate::workbench::Policy;
@@ -23,6 +25,7 @@ use exsearch_schema::{Example, QaRecord, Retriever};
 use exsearch_trainer::StepReport;
 use exsearch_trainset::{Diagnostics, PackStats, weigh};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -52,6 +55,20 @@ pub enum Event<'a> {
         /// The scores.
         report: &'a Report,
     },
+    /// What is wrong with a trained stage; nothing, if all is well.
+    Judged {
+        /// The stage.
+        stage: &'a str,
+        /// What is wrong.
+        alarms: &'a [Alarm],
+    },
+    /// The model is again what it was after an earlier stage.
+    RolledBack {
+        /// That stage.
+        to: &'a str,
+    },
+    /// The loop ends because training has collapsed.
+    Collapsed,
     /// The loop ends before its last iteration.
     StoppedEarly {
         /// Iterations without a better dev score.
@@ -77,6 +94,11 @@ struct Loop<'a> {
     evaluator: Agent,
     sets: Vec<EvalSet>,
     policy: Policy,
+    sharing: Sharing,
+    /// The folders of the stages whose checkpoints, one after the other, made the model what it is.
+    lineage: Vec<String>,
+    /// What it was at each evaluated stage, by its folder.
+    lineages: BTreeMap<String, Vec<String>>,
 }
 
 /// What an E-step leaves in `diagnostics.json`.
@@ -88,10 +110,18 @@ pub(crate) struct EStep {
     pub(crate) effective_sample_sizes: Vec<f64>,
 }
 
-/// Runs or continues the loop in `dir`. `retriever` is what is opened at the configuration's `data.index`.
+// What each shared part leaves, the file that tells that it is complete last.
+const WARMUP_FILES: [&str; 3] = ["trajectories.jsonl", "train.jsonl", "stats.json"];
+const TRAINED_FILES: [&str; 2] = ["checkpoint.steps.jsonl", "checkpoint"];
+const SAMPLED_FILES: [&str; 2] = ["scores.jsonl", "trajectories.jsonl"];
+const EVALUATED_FILES: [&str; 3] = ["scores.jsonl", "trajectories.jsonl", "eval.json"];
+
+/// Runs or continues the loop in `dir`. `retriever` is what is opened at the configuration's `data.index`. `store` is a folder in
+/// which runs share the parts that they make from equal input; the outcome is the same without.
 pub fn run(
     config: &RunConfig,
     dir: &Path,
+    store: Option<&Path>,
     retriever: &dyn Retriever,
     on_event: OnEvent<'_>,
 ) -> Result<Outcome, RunError> {
@@ -99,24 +129,37 @@ pub fn run(
         return Err(RunError::RemoteModel { url: remote.url.clone() });
     }
     let folder = RunFolder::open(config, dir)?;
-    let mut em = Loop::open(config, folder, retriever)?;
+    let sharing = Sharing::new(config, folder.manifest(), store);
+    let mut em = Loop::open(config, folder, retriever, sharing)?;
     let train = em.train_questions()?;
     let mut stages = Vec::new();
     if config.em.evaluate_untrained {
         stages.push(em.evaluate("untrained", "untrained", on_event)?);
     }
-    if config.data.warmup.is_some() {
+    if config.warms_up() {
         em.warm_up(on_event)?;
         stages.push(em.evaluate("warm-up", "warmup", on_event)?);
+        em.judge(&mut stages, on_event)?;
     }
     let mut n_without_gain = 0;
     for iteration in 1..=config.em.iterations {
+        if stages.last().is_some_and(StageSummary::has_collapsed) {
+            match config.health.on_collapse {
+                OnCollapse::Warn => {}
+                OnCollapse::Rollback => em.roll_back(&stages, on_event)?,
+                OnCollapse::Stop => {
+                    on_event(Event::Collapsed);
+                    break;
+                }
+            }
+        }
         let (stage, dir) = (format!("iteration {iteration}"), format!("iter-{iteration}"));
         let questions = questions_of(&train, iteration, config.em.questions);
         let examples = em.e_step(&stage, &dir, iteration, &questions, on_event)?;
-        em.m_step(&stage, &dir, &examples, on_event)?;
+        em.m_step(iteration, &stage, &dir, &examples, on_event)?;
         let best_before = stages.iter().map(StageSummary::dev_score).max_by(f64::total_cmp);
         stages.push(em.evaluate(&stage, &dir, on_event)?);
+        em.judge(&mut stages, on_event)?;
         let gained = best_before.is_none_or(|best| stages.last().expect("just added").dev_score() > best);
         n_without_gain = if gained { 0 } else { n_without_gain + 1 };
         if config.em.patience > 0 && n_without_gain >= config.em.patience && iteration < config.em.iterations {
@@ -135,7 +178,12 @@ fn questions_of(shuffled: &[QaRecord], iteration: usize, count: usize) -> Vec<Qa
 }
 
 impl<'a> Loop<'a> {
-    fn open(config: &'a RunConfig, folder: RunFolder, retriever: &'a dyn Retriever) -> Result<Self, RunError> {
+    fn open(
+        config: &'a RunConfig,
+        folder: RunFolder,
+        retriever: &'a dyn Retriever,
+        sharing: Sharing,
+    ) -> Result<Self, RunError> {
         Ok(Self {
             config,
             folder,
@@ -144,6 +192,9 @@ impl<'a> Loop<'a> {
             evaluator: config.evaluator()?,
             sets: read_sets(config)?,
             policy: Policy::open(&config.model, None, config.max_tokens, config.device)?,
+            sharing,
+            lineage: Vec::new(),
+            lineages: BTreeMap::new(),
         })
     }
 
@@ -162,15 +213,19 @@ impl<'a> Loop<'a> {
         let (config, dir) = (self.config, self.folder.path("warmup"));
         on_event(Event::Part { stage: "warm-up", part: "building gold trajectories" });
         let clock = Instant::now();
+        self.sharing.fetch(Part::WarmupData, &dir, &WARMUP_FILES)?;
         let (examples, stats) = replay_into(&dir, || {
             let data = &config.data;
             let path = data.warmup.as_ref().expect("checked by the caller");
             let gold = read_gold(path, &data.warmup_datasets, data.n_warmup, config.seed)?;
             replay(&gold, &self.sampler, &self.policy.chat, self.retriever, &config.pack)
         })?;
+        self.sharing.publish(Part::WarmupData, &dir, &WARMUP_FILES)?;
         self.folder.took("warm-up", "building gold trajectories", clock)?;
         on_event(Event::Warmup(&stats));
-        self.train("warm-up", "warmup", &examples, on_event)
+        self.train(Part::WarmupTraining, "warm-up", "warmup", &examples, on_event)?;
+        self.sharing.advance(Part::WarmupTraining);
+        Ok(())
     }
 
     /// Samples M trajectories a question with the model as it is, scores the gold answers after each, and weighs.
@@ -187,6 +242,8 @@ impl<'a> Loop<'a> {
         if e_step_path.is_file() {
             return files::read_jsonl(&examples_path);
         }
+        let part = Part::Sampling(iteration);
+        self.sharing.fetch(part, &dir, &SAMPLED_FILES)?;
         on_event(Event::Part { stage, part: "sampling and scoring" });
         let clock = Instant::now();
         let task = SampleTask {
@@ -201,6 +258,7 @@ impl<'a> Loop<'a> {
         let sampled = sample(&task, &self.policy, &self.config.generator, self.retriever, &mut |progress| {
             on_event(Event::Sampling(progress));
         })?;
+        self.sharing.publish(part, &dir, &SAMPLED_FILES)?;
         self.folder.took(stage, "sampling and scoring", clock)?;
         let weighed = weigh(&sampled.scores, &self.config.weights)?;
         files::write_jsonl(&dir.join("weights.jsonl"), &weighed.weights)?;
@@ -214,15 +272,31 @@ impl<'a> Loop<'a> {
         Ok(examples)
     }
 
-    fn m_step(&mut self, stage: &str, dir: &str, examples: &[Example], on_event: OnEvent<'_>) -> Result<(), RunError> {
-        if examples.is_empty() {
-            // Nothing was worth learning: the model stays as it is, and the next iteration asks other questions.
-            return Ok(());
+    fn m_step(
+        &mut self,
+        iteration: usize,
+        stage: &str,
+        dir: &str,
+        examples: &[Example],
+        on_event: OnEvent<'_>,
+    ) -> Result<(), RunError> {
+        let part = Part::Training(iteration);
+        // Where nothing was worth learning, the model stays as it is, and the next iteration asks other questions.
+        if !examples.is_empty() {
+            self.train(part, stage, dir, examples, on_event)?;
         }
-        self.train(stage, dir, examples, on_event)
+        self.sharing.advance(part);
+        Ok(())
     }
 
-    fn train(&mut self, stage: &str, dir: &str, examples: &[Example], on_event: OnEvent<'_>) -> Result<(), RunError> {
+    fn train(
+        &mut self,
+        part: Part<'_>,
+        stage: &str,
+        dir: &str,
+        examples: &[Example],
+        on_event: OnEvent<'_>,
+    ) -> Result<(), RunError> {
         on_event(Event::Part { stage, part: "training" });
         let clock = Instant::now();
         let base = if stage == "warm-up" { &self.config.warmup } else { &self.config.train };
@@ -231,18 +305,24 @@ impl<'a> Loop<'a> {
             seed: job_seed(self.config.seed.wrapping_add(base.seed), stage, 0),
             ..base.clone()
         };
-        let checkpoint = self.folder.path(dir).join("checkpoint");
-        train_checkpoint(&mut self.policy, examples, &config, &checkpoint, &mut |step| {
+        let folder = self.folder.path(dir);
+        self.sharing.fetch(part, &folder, &TRAINED_FILES)?;
+        train_checkpoint(&mut self.policy, examples, &config, &folder.join("checkpoint"), &mut |step| {
             on_event(Event::Step(step));
         })?;
+        self.sharing.publish(part, &folder, &TRAINED_FILES)?;
+        self.lineage.push(dir.to_owned());
         self.folder.took(stage, "training", clock)
     }
 
     /// Answers every held-out set greedily.
     fn evaluate(&mut self, stage: &str, dir: &str, on_event: OnEvent<'_>) -> Result<StageSummary, RunError> {
+        self.lineages.insert(dir.to_owned(), self.lineage.clone());
         for set in &self.sets {
             let dir = self.folder.path(dir).join(format!("eval-{}", set.name));
             let report_path = dir.join("eval.json");
+            let shared = Part::Evaluation(&set.name);
+            self.sharing.fetch(shared, &dir, &EVALUATED_FILES)?;
             if !report_path.is_file() {
                 let part = format!("evaluating on {}", set.name);
                 on_event(Event::Part { stage, part: &part });
@@ -263,13 +343,48 @@ impl<'a> Loop<'a> {
                 files::write_json(&report_path, &report)?;
                 self.folder.took(stage, &part, clock)?;
             }
+            self.sharing.publish(shared, &dir, &EVALUATED_FILES)?;
             on_event(Event::Evaluated { stage, set: &set.name, report: &read_report(&report_path)? });
         }
         StageSummary::read(self.config, self.folder.dir(), stage, dir)
     }
 
+    /// Writes down the health of the last of `stages`, all of which are evaluated.
+    fn judge(&self, stages: &mut [StageSummary], on_event: OnEvent<'_>) -> Result<(), RunError> {
+        let Some((now, before)) = stages.split_last_mut() else { return Ok(()) };
+        let trained = before.iter().filter_map(|stage| stage.health.as_ref());
+        let trained: Vec<Measures> = trained.map(|health| health.measures.clone()).collect();
+        let best = before.iter().map(StageSummary::dev_score).max_by(f64::total_cmp);
+        let dir = self.folder.path(&now.dir);
+        let measures = measure(&dir, &now.steps, &self.config.weights, now.dev_score())?;
+        let health = Health { alarms: alarms(&measures, &trained, best, &self.config.health), measures };
+        files::write_json(&dir.join("health.json"), &health)?;
+        on_event(Event::Judged { stage: &now.name, alarms: &health.alarms });
+        now.health = Some(health);
+        Ok(())
+    }
+
+    /// Makes the model again what it was after the stage that is best on dev.
+    fn roll_back(&mut self, stages: &[StageSummary], on_event: OnEvent<'_>) -> Result<(), RunError> {
+        let best = &stages[best_of(stages)];
+        let lineage = self.lineages[&best.dir].clone();
+        if lineage == self.lineage {
+            return Ok(());
+        }
+        self.policy = Policy::open(&self.config.model, None, self.config.max_tokens, self.config.device)?;
+        for dir in &lineage {
+            self.policy.load_checkpoint(&self.folder.path(dir).join("checkpoint"))?;
+        }
+        self.lineage = lineage;
+        self.sharing.rolled_back(&best.dir);
+        on_event(Event::RolledBack { to: &best.name });
+        Ok(())
+    }
+
     fn finish(self, stages: Vec<StageSummary>) -> Result<Outcome, RunError> {
-        crate::summary::finish(self.config, self.folder.dir(), stages, &self.sets)
+        let outcome = crate::summary::finish(self.config, self.folder.dir(), stages, &self.sets)?;
+        self.folder.record(&outcome.stages)?;
+        Ok(outcome)
     }
 }
 

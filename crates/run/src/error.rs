@@ -107,6 +107,16 @@ pub enum RunError {
         /// Which of its samples.
         sample_idx: u32,
     },
+    /// A manifest of another version.
+    #[error("{} is a manifest of version {found}, this program reads version {expected}; run it again with this program", path.display())]
+    ManifestVersion {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The version that can be read.
+        expected: u32,
+    },
     /// Another process works in the folder.
     #[error("another exsearch is working in {}; wait for it or give another folder", dir.display())]
     Busy {

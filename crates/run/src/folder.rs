@@ -2,30 +2,19 @@
 use crate::config::{EmConfig, RunConfig};
 use crate::error::{RunError, io};
 use crate::files;
+use crate::manifest::{MANIFEST, Manifest, StageRecord};
+use crate::summary::StageSummary;
 use crate::workbench::GeneratorConfig;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// What `manifest.json` holds: all that a number of this run depends on.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Manifest {
-    /// The version of the folder's layout.
-    format_version: u32,
-    /// The version of ExSearch that started it.
-    exsearch: String,
-    /// SHA-256 of every file that the run reads.
-    files: BTreeMap<String, String>,
-}
-
-const FORMAT_VERSION: u32 = 1;
-
 /// An opened run folder.
 pub(crate) struct RunFolder {
     dir: PathBuf,
+    manifest: Manifest,
     fingerprint: String,
     /// Held as long as the run works in the folder.
     _lock: File,
@@ -46,7 +35,6 @@ impl RunFolder {
         let lock = lock(dir)?;
         let other = |reason: String| RunError::OtherRun { dir: dir.to_owned(), reason };
         let config_path = dir.join("config.toml");
-        let text = config.to_toml();
         if config_path.is_file() {
             let before = std::fs::read_to_string(&config_path).map_err(io(&config_path))?;
             let before: RunConfig = crate::config::parse(&before).map_err(other)?;
@@ -54,26 +42,17 @@ impl RunFolder {
                 return Err(other(format!("its configuration differs: {difference}")));
             }
         }
-        files::write(&config_path, text.as_bytes())?;
-        let manifest = Manifest {
-            format_version: FORMAT_VERSION,
-            exsearch: env!("CARGO_PKG_VERSION").into(),
-            files: fingerprints(config)?,
-        };
-        let manifest_path = dir.join("manifest.json");
-        if manifest_path.is_file() {
-            let before: Manifest = files::read_json(&manifest_path)?;
-            if before.format_version != FORMAT_VERSION {
-                return Err(other(format!("its layout has version {}, not {FORMAT_VERSION}", before.format_version)));
-            }
-            if let Some((name, _)) = manifest.files.iter().find(|(name, hash)| before.files.get(*name) != Some(*hash)) {
-                return Err(other(format!("{name} has changed since it was started")));
-            }
-        } else {
-            files::write_json(&manifest_path, &manifest)?;
+        let manifest = Manifest::of(config)?;
+        let manifest_path = dir.join(MANIFEST);
+        if manifest_path.is_file()
+            && let Some(path) = manifest.other_input(&manifest_path)?
+        {
+            return Err(other(format!("{} is not what the run was started with", path.display())));
         }
+        files::write(&config_path, manifest.config.to_toml().as_bytes())?;
+        files::write_json(&manifest_path, &manifest)?;
         let fingerprint = files::fingerprint_of(comparable(config).as_bytes());
-        Ok(Self { dir: dir.to_owned(), fingerprint, _lock: lock })
+        Ok(Self { dir: dir.to_owned(), manifest, fingerprint, _lock: lock })
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -82,6 +61,16 @@ impl RunFolder {
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
+    }
+
+    pub(crate) fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Writes what came out into the manifest.
+    pub(crate) fn record(&self, stages: &[StageSummary]) -> Result<(), RunError> {
+        let results = stages.iter().map(|stage| StageRecord::of(stage, &self.dir)).collect::<Result<_, _>>()?;
+        files::write_json(&self.path(MANIFEST), &Manifest { results, ..self.manifest.clone() })
     }
 
     /// Names a part of this run's work.
@@ -116,7 +105,7 @@ pub(crate) fn timings(dir: &Path) -> Result<Vec<Timing>, RunError> {
     Ok(sums)
 }
 
-fn lock(dir: &Path) -> Result<File, RunError> {
+pub(crate) fn lock(dir: &Path) -> Result<File, RunError> {
     let path = dir.join("lock");
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io(&path))?;
     match file.try_lock() {
@@ -126,9 +115,11 @@ fn lock(dir: &Path) -> Result<File, RunError> {
     }
 }
 
-/// The configuration without what may change when a run goes on: names, limits that change no result, and how far it goes.
+/// The configuration without what may change when a run goes on: names, limits that change no result, how far it goes, and where
+/// its input lies, whose content the manifest knows.
 fn comparable(config: &RunConfig) -> String {
     let mut config = config.clone();
+    config.inputs_mut().into_iter().for_each(|(_, path)| path.clear());
     config.title.clear();
     config.generator = GeneratorConfig { weights: config.generator.weights, ..GeneratorConfig::default() };
     config.em = EmConfig { iterations: 0, patience: 0, ..config.em };
@@ -143,23 +134,4 @@ fn first_difference(before: &str, now: &str) -> Option<String> {
     let at = before.iter().zip(&now).position(|(before, now)| before != now).unwrap_or(before.len().min(now.len()));
     let line = |lines: &[&str]| lines.get(at).copied().unwrap_or("nothing").to_owned();
     Some(format!("`{}` became `{}`", line(&before), line(&now)))
-}
-
-fn fingerprints(config: &RunConfig) -> Result<BTreeMap<String, String>, RunError> {
-    let data = &config.data;
-    let mut paths = exsearch_retriever::identifying_files(&data.index)?;
-    paths.extend([data.train.clone(), data.dev.clone()]);
-    paths.extend(data.test.iter().map(|test| test.questions.clone()));
-    paths.extend(data.warmup.clone());
-    paths.extend(config.protocol.clone());
-    let model = std::fs::read_dir(&config.model).map_err(io(&config.model))?;
-    for entry in model {
-        let path = entry.map_err(io(&config.model))?.path();
-        let kept = path.extension().is_some_and(|kind| kind == "json" || kind == "safetensors" || kind == "jinja");
-        if path.is_file() && kept {
-            paths.push(path);
-        }
-    }
-    paths.sort();
-    paths.iter().map(|path| Ok((path.display().to_string(), files::fingerprint(path)?))).collect()
 }

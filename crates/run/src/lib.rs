@@ -8,12 +8,17 @@ mod error;
 mod evidence;
 mod files;
 mod folder;
-mod messages;
+mod health;
+mod manifest;
+pub mod messages;
 mod packing;
 pub mod report;
+mod reproduce;
 mod sampling;
+mod sharing;
+pub mod study;
 mod summary;
-mod teacher;
+pub mod teacher;
 mod training;
 mod warmup;
 mod workbench;
@@ -22,14 +27,15 @@ pub use config::{DataConfig, EmConfig, RunConfig, TestConfig, parse};
 pub use em::{Event, OnEvent, run};
 pub use error::RunError;
 pub use files::{read_json, read_jsonl, write_json, write_jsonl};
-pub use messages::{ExportStats, ImportStats, MessagesRow, export, import, write_messages};
-pub use packing::pack;
-pub use sampling::{LanguageModel, SampleProgress, SampleTask, Sampled, sample, sample_with};
-pub use summary::{Outcome, StageSummary, report_of};
-pub use teacher::{
-    AnswerRule, Budget, Rejected, Rejection, Spent, Taught, TeacherProgress, TeacherStats, TeacherTask, Validation,
-    teach,
+pub use health::{
+    Alarm, AlarmKind, Behaviour, Health, HealthConfig, MIN_TRAJECTORIES, Measures, OnCollapse, Source,
+    TrainingMeasures, WeightMeasures,
 };
+pub use manifest::{Input, Manifest, ProtocolRecord, StageRecord};
+pub use packing::pack;
+pub use reproduce::{Agreement, Places, StageAgreement, agreement};
+pub use sampling::{LanguageModel, SampleProgress, SampleTask, Sampled, sample, sample_with};
+pub use summary::{Outcome, StageSummary, report_of, stages_of};
 pub use training::train_checkpoint;
 pub use warmup::{WarmupStats, draw, evidence_shown, read_gold, replay};
 pub use workbench::{Device, GeneratorConfig, LocalEngine, Policy};

@@ -4,6 +4,7 @@ use crate::em::{EStep, EvalSet, read_sets};
 use crate::error::{RunError, io};
 use crate::files;
 use crate::folder::timings;
+use crate::health::{Alarm, Health};
 use crate::report::{self, LossPoint, ReportInput, StageDifference, StageResult, TrajectoryView};
 use exsearch_evaluation::{Estimate, Report, compare, read_report};
 use exsearch_schema::Trajectory;
@@ -25,6 +26,8 @@ pub struct StageSummary {
     pub diagnostics: Option<report::Diagnostics>,
     /// The optimizer steps that made it.
     pub steps: Vec<StepReport>,
+    /// Whether it is well; absent for the untrained model.
+    pub health: Option<Health>,
 }
 
 /// What a run came to.
@@ -48,6 +51,13 @@ struct Summary<'a> {
     checkpoint: Option<&'a PathBuf>,
     stages: Vec<StageScores<'a>>,
     differences: &'a [StageDifference],
+    alarms: Vec<StageAlarms<'a>>,
+}
+
+#[derive(Serialize)]
+struct StageAlarms<'a> {
+    stage: &'a str,
+    alarms: &'a [Alarm],
 }
 
 #[derive(Serialize)]
@@ -85,7 +95,14 @@ impl StageSummary {
         };
         let steps_path = stage.join("checkpoint.steps.jsonl");
         let steps = if steps_path.is_file() { files::read_jsonl(&steps_path)? } else { Vec::new() };
-        Ok(Self { name: name.into(), dir: dir.into(), reports, diagnostics, steps })
+        let health_path = stage.join("health.json");
+        let health = if health_path.is_file() { Some(files::read_json(&health_path)?) } else { None };
+        Ok(Self { name: name.into(), dir: dir.into(), reports, diagnostics, steps, health })
+    }
+
+    /// Whether its health is that of a collapsed one.
+    pub(crate) fn has_collapsed(&self) -> bool {
+        self.health.as_ref().is_some_and(Health::has_collapsed)
     }
 
     /// What stages are chosen by: F1 on dev.
@@ -106,22 +123,40 @@ fn histogram(sizes: &[f64], n_samples: u32) -> Vec<u64> {
     bins
 }
 
+/// The configuration that a run folder holds.
+fn config_of(dir: &Path) -> Result<RunConfig, RunError> {
+    let path = dir.join("config.toml");
+    let text = std::fs::read_to_string(&path).map_err(io(&path))?;
+    crate::config::parse(&text).map_err(|reason| RunError::Config { path: path.clone(), reason })
+}
+
+/// The stages that a run folder holds, and which of them is best. Nothing is written.
+pub fn stages_of(dir: &Path) -> Result<(Vec<StageSummary>, usize), RunError> {
+    let stages = read_stages(&config_of(dir)?, dir)?;
+    let best_idx = best_of(&stages);
+    Ok((stages, best_idx))
+}
+
 /// The outcome of the stages that a run folder holds, with `summary.json` and the page written anew.
 pub fn report_of(dir: &Path) -> Result<Outcome, RunError> {
-    let config_path = dir.join("config.toml");
-    // The paths in a run folder's copy are those that the run was started with.
-    let text = std::fs::read_to_string(&config_path).map_err(io(&config_path))?;
-    let config: RunConfig =
-        crate::config::parse(&text).map_err(|reason| RunError::Config { path: config_path.clone(), reason })?;
+    let config = config_of(dir)?;
+    finish(&config, dir, read_stages(&config, dir)?, &read_sets(&config)?)
+}
+
+fn read_stages(config: &RunConfig, dir: &Path) -> Result<Vec<StageSummary>, RunError> {
     let iterations = (1..=config.em.iterations).map(|n| (format!("iteration {n}"), format!("iter-{n}")));
     let first =
         [("untrained", "untrained"), ("warm-up", "warmup")].map(|(name, dir)| (name.to_owned(), dir.to_owned()));
     let last_set = config.data.test.last().map_or("dev", |test| &test.name);
     let is_evaluated = |stage: &str| dir.join(stage).join(format!("eval-{last_set}")).join("eval.json").is_file();
     let stages = first.into_iter().chain(iterations).filter(|(_, stage)| is_evaluated(stage));
-    let stages =
-        stages.map(|(name, stage)| StageSummary::read(&config, dir, &name, &stage)).collect::<Result<_, _>>()?;
-    finish(&config, dir, stages, &read_sets(&config)?)
+    stages.map(|(name, stage)| StageSummary::read(config, dir, &name, &stage)).collect()
+}
+
+/// The stage with the best dev score; the first of equals: later stages cost more and are no better.
+pub(crate) fn best_of(stages: &[StageSummary]) -> usize {
+    let by_score = |&a: &usize, &b: &usize| stages[a].dev_score().total_cmp(&stages[b].dev_score());
+    (0..stages.len()).rev().max_by(by_score).unwrap_or(0)
 }
 
 pub(crate) fn finish(
@@ -130,9 +165,7 @@ pub(crate) fn finish(
     stages: Vec<StageSummary>,
     sets: &[EvalSet],
 ) -> Result<Outcome, RunError> {
-    // The first of equals: later stages cost more and are no better.
-    let best_idx = (0..stages.len()).rev().max_by(|&a, &b| stages[a].dev_score().total_cmp(&stages[b].dev_score()));
-    let best_idx = best_idx.unwrap_or(0);
+    let best_idx = best_of(&stages);
     let shown = usize::from(sets.len() > 1);
     let checkpoint = checkpoint_of(&stages, best_idx, run);
     let differences = differences(&stages, best_idx, shown)?;
@@ -152,6 +185,12 @@ pub(crate) fn finish(
             })
             .collect(),
         differences: &differences,
+        alarms: stages
+            .iter()
+            .filter_map(|stage| Some((&stage.name, &stage.health.as_ref()?.alarms)))
+            .filter(|(_, alarms)| !alarms.is_empty())
+            .map(|(stage, alarms)| StageAlarms { stage, alarms })
+            .collect(),
     };
     files::write_json(&run.join("summary.json"), &summary)?;
     let table = table(&stages, best_idx, shown, &sets[shown], &differences);
@@ -241,6 +280,11 @@ fn table(
             100.0 * gain.low,
             100.0 * gain.high
         );
+    }
+    for stage in stages {
+        for alarm in stage.health.iter().flat_map(|health| &health.alarms) {
+            let _ = writeln!(out, "alarm at {}: {alarm}", stage.name);
+        }
     }
     out
 }

@@ -11,10 +11,12 @@ mod pack;
 mod quickstart;
 mod recall;
 mod report;
+mod reproduce;
 mod run;
 mod sample;
 mod search;
 mod serve;
+mod study;
 mod train;
 mod warmup;
 mod weigh;
@@ -40,6 +42,8 @@ pub(crate) enum Command {
     Eval(eval::Args),
     Compare(compare::Args),
     Run(run::Args),
+    Study(study::Args),
+    Reproduce(reproduce::Args),
     Quickstart(quickstart::Args),
     Report(report::Args),
 }
@@ -62,6 +66,8 @@ pub(crate) fn run(command: Command, output: &Output) -> anyhow::Result<()> {
         Command::Eval(args) => eval::run(args, output),
         Command::Compare(args) => compare::run(args, output),
         Command::Run(args) => run::run(args, output),
+        Command::Study(args) => study::run(args, output),
+        Command::Reproduce(args) => reproduce::run(args, output),
         Command::Quickstart(args) => quickstart::run(args, output),
         Command::Report(args) => report::run(args, output),
     }

@@ -61,7 +61,7 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
     let mut config = RunConfig::open(&config_path)?;
     config.device = device;
     let run_dir = args.out.join("run");
-    let outcome = em::execute(&config, &run_dir, output)?;
+    let outcome = em::execute(&config, &run_dir, None, output)?;
     em::show(&outcome, &run_dir, output)?;
     output.note(format_args!("\ndone in {}", duration(started.elapsed().as_secs_f64())));
     if let Some(checkpoint) = &outcome.checkpoint {

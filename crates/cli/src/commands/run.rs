@@ -27,15 +27,20 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
     let mut config = RunConfig::open(&args.config)?;
     config.device = args.device.or(config.device);
     config.device.check()?;
-    let outcome = execute(&config, &args.out, output)?;
+    let outcome = execute(&config, &args.out, None, output)?;
     show(&outcome, &args.out, output)
 }
 
-/// Runs or continues the loop, showing what happens.
-pub(crate) fn execute(config: &RunConfig, dir: &Path, output: &Output) -> anyhow::Result<Outcome> {
+/// Runs or continues the loop, showing what happens. `store` is the folder that several runs share parts in.
+pub(crate) fn execute(
+    config: &RunConfig,
+    dir: &Path,
+    store: Option<&Path>,
+    output: &Output,
+) -> anyhow::Result<Outcome> {
     let retriever = retriever::open(&config.data.index)?;
     let mut view = View { output, bar: Progress::silent(), part: String::new(), is_new: false, since: Instant::now() };
-    let outcome = exsearch_run::run(config, dir, &*retriever, &mut |event| view.show(event))?;
+    let outcome = exsearch_run::run(config, dir, store, &*retriever, &mut |event| view.show(event))?;
     view.end_part();
     Ok(outcome)
 }
@@ -109,6 +114,13 @@ impl View<'_> {
                     report.effort.mean_steps
                 ));
             }
+            Event::Judged { stage, alarms } => {
+                for alarm in alarms {
+                    self.say(format_args!("alarm at {stage}: {alarm}"));
+                }
+            }
+            Event::RolledBack { to } => self.say(format_args!("rolled back to {to}, the best on dev so far")),
+            Event::Collapsed => self.say(format_args!("training has collapsed: stopped (health.on_collapse)")),
             Event::StoppedEarly { n_without_gain } => {
                 self.say(format_args!("no better dev score in {n_without_gain} iterations: stopped"));
             }

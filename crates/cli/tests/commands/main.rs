@@ -2,11 +2,13 @@
 mod ask;
 mod common;
 mod eval;
+mod health;
 mod index;
 mod kinds;
 mod model;
 mod remote;
 mod serve;
+mod study;
 mod usage;
 mod warmup;
 mod world;

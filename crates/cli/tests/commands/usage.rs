@@ -28,6 +28,8 @@ fn every_command_explains_itself() {
         "eval",
         "compare",
         "run",
+        "study",
+        "reproduce",
         "quickstart",
         "report",
     ];

@@ -2,7 +2,7 @@
 use crate::output::Output;
 use exsearch_agent::Protocol;
 use exsearch_corpus::{BadLines, read_questions};
-use exsearch_run::{read_jsonl, write_jsonl, write_messages};
+use exsearch_run::{messages, read_jsonl, write_jsonl};
 use exsearch_schema::Trajectory;
 use exsearch_trainset::Weight;
 use std::path::PathBuf;
@@ -63,13 +63,13 @@ pub(super) fn export(args: &ExportArgs, output: &Output) -> anyhow::Result<()> {
         Marks::Paper => Some(Protocol::paper()),
         Marks::Recorded => None,
     };
-    let (rows, stats) = exsearch_run::export(&trajectories, weights.as_deref(), questions, protocol.as_ref())?;
-    write_messages(&args.out, &rows)?;
+    let (rows, stats) = messages::export(&trajectories, weights.as_deref(), questions, protocol.as_ref())?;
+    messages::write_messages(&args.out, &rows)?;
     output.line(serde_json::to_string_pretty(&stats)?)
 }
 
 pub(super) fn import(args: &ImportArgs, output: &Output) -> anyhow::Result<()> {
-    let (gold, stats) = exsearch_run::import(&args.messages)?;
+    let (gold, stats) = messages::import(&args.messages)?;
     write_jsonl(&args.out, &gold)?;
     output.line(serde_json::to_string_pretty(&stats)?)
 }

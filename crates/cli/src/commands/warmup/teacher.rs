@@ -7,9 +7,8 @@ use crate::retriever;
 use anyhow::{Context, bail, ensure};
 use exsearch_agent::{Agent, AgentConfig, Protocol};
 use exsearch_corpus::{BadLines, read_questions};
-use exsearch_run::{
-    AnswerRule, Budget, LanguageModel, RunConfig, TeacherProgress, TeacherTask, Validation, teach, write_jsonl,
-};
+use exsearch_run::teacher::{AnswerRule, Budget, TeacherProgress, TeacherTask, Validation, teach};
+use exsearch_run::{LanguageModel, RunConfig, write_jsonl};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 

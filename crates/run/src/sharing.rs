@@ -1,0 +1,296 @@
+//! Parts of runs that other runs need too: a part that was made from equal input is linked instead of made again.
+//!
+//! A part's key is the SHA-256 of all that it depends on: the content of its input files, the settings without those that it
+//! cannot see, and the keys of the parts that made the model before it. Settings that this file does not name are taken to
+//! matter, so that a new one costs sharing, never soundness. `tests` in `exsearch-cli` hold a shared run against one alone.
+//!
+//! Files of a run are written anew and renamed, never changed in place, so that a hard link is as good as a copy.
+use crate::config::{EmConfig, RunConfig};
+use crate::error::{RunError, io};
+use crate::files::{self, with_suffix};
+use crate::manifest::Manifest;
+use crate::workbench::GeneratorConfig;
+use std::path::{Path, PathBuf};
+
+/// A part of a run that can be shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part<'a> {
+    /// Gold trajectories as training examples.
+    WarmupData,
+    /// The checkpoint of warm-up.
+    WarmupTraining,
+    /// Trajectories and scores of an iteration.
+    Sampling(usize),
+    /// The checkpoint of an iteration, weights and packing included.
+    Training(usize),
+    /// The model as it is, on a set of questions.
+    Evaluation(&'a str),
+}
+
+/// A run's view of what is shared.
+pub(crate) struct Sharing {
+    store: Option<PathBuf>,
+    /// The run's configuration with the content of files in place of their paths.
+    config: RunConfig,
+    /// The keys of the parts that made the model what it is.
+    history: Vec<String>,
+}
+
+impl Sharing {
+    /// `store` is the folder that runs share; without one nothing is.
+    pub(crate) fn new(config: &RunConfig, manifest: &Manifest, store: Option<&Path>) -> Self {
+        let hashes = manifest.by_role();
+        let mut config = config.clone();
+        for (role, path) in config.inputs_mut() {
+            *path = hashes.get(role.as_str()).map(PathBuf::from).unwrap_or_default();
+        }
+        Self { store: store.map(Path::to_owned), config, history: Vec::new() }
+    }
+
+    /// Says that the model has been made by `part` now.
+    pub(crate) fn advance(&mut self, part: Part<'_>) {
+        self.history.push(self.key(part));
+    }
+
+    /// Says that the model is again what it was after the stage of this folder.
+    pub(crate) fn rolled_back(&mut self, to: &str) {
+        self.history.push(format!("rolled back to {to}"));
+    }
+
+    /// Links what is shared of `part` into `dir`, unless the last of `names`, which tells that it is complete, is there.
+    pub(crate) fn fetch(&self, part: Part<'_>, dir: &Path, names: &[&str]) -> Result<(), RunError> {
+        let Some(store) = &self.store else { return Ok(()) };
+        let from = store.join(self.key(part));
+        let last = names.last().expect("a part has files");
+        if dir.join(last).exists() || !from.is_dir() {
+            return Ok(());
+        }
+        std::fs::create_dir_all(dir).map_err(io(dir))?;
+        for name in names {
+            let (to, journal) = (dir.join(name), with_suffix(&dir.join(name), ".partial"));
+            remove(&journal)?;
+            remove(&to)?;
+            let linked = with_suffix(&to, ".tmp");
+            link(&from.join(name), &linked)?;
+            std::fs::rename(&linked, &to).map_err(io(&to))?;
+        }
+        Ok(())
+    }
+
+    /// Shares `names` of `dir`, all of which are complete.
+    pub(crate) fn publish(&self, part: Part<'_>, dir: &Path, names: &[&str]) -> Result<(), RunError> {
+        let Some(store) = &self.store else { return Ok(()) };
+        let to = store.join(self.key(part));
+        if to.is_dir() {
+            return Ok(());
+        }
+        // Another process may be making the same part.
+        let partial = with_suffix(&to, &format!(".tmp-{}", std::process::id()));
+        remove(&partial)?;
+        std::fs::create_dir_all(&partial).map_err(io(&partial))?;
+        for name in names {
+            link(&dir.join(name), &partial.join(name))?;
+        }
+        match std::fs::rename(&partial, &to) {
+            Err(_) if to.is_dir() => remove(&partial),
+            renamed => renamed.map_err(io(&to)),
+        }
+    }
+
+    fn key(&self, part: Part<'_>) -> String {
+        let mut text = format!("{part:?}\n{}\n{}\n", env!("CARGO_PKG_VERSION"), self.seen_by(part).to_toml());
+        self.history.iter().for_each(|key| text += key);
+        files::fingerprint_of(text.as_bytes())
+    }
+
+    /// The configuration without what `part` cannot see: what only changes display or speed, and the settings of other parts.
+    fn seen_by(&self, part: Part<'_>) -> RunConfig {
+        let mut config = self.config.clone();
+        config.title.clear();
+        config.generator = GeneratorConfig { weights: config.generator.weights, ..GeneratorConfig::default() };
+        config.em = EmConfig { iterations: 0, patience: 0, ..config.em };
+        let set = match part {
+            Part::Evaluation(set) => Some(set),
+            _ => None,
+        };
+        config.data.test.retain(|test| Some(test.name.as_str()) == set);
+        match part {
+            Part::WarmupData | Part::WarmupTraining => {
+                forget_dev(&mut config);
+                forget_iterations(&mut config);
+                config.evaluation = Default::default();
+                if part == Part::WarmupData {
+                    config.warmup = Default::default();
+                }
+            }
+            Part::Evaluation(set) => {
+                if set != "dev" {
+                    forget_dev(&mut config);
+                }
+                forget_iterations(&mut config);
+                forget_warmup(&mut config);
+                config.pack = Default::default();
+            }
+            // What is chosen by dev may reach them; of the model itself, `history` tells.
+            Part::Sampling(_) => {
+                forget_warmup(&mut config);
+                config.pack = Default::default();
+                config.train = Default::default();
+                if draws_alike(&config.em) {
+                    config.weights = Default::default();
+                }
+            }
+            Part::Training(_) => forget_warmup(&mut config),
+        }
+        config
+    }
+}
+
+/// Whether every question has the same number of samples of the model, whatever the weights: so it is unless `em` has a setting
+/// that this file does not name.
+fn draws_alike(em: &EmConfig) -> bool {
+    let unnamed = |em: &EmConfig| {
+        let mut em = em.clone();
+        (em.iterations, em.questions, em.samples, em.patience, em.evaluate_untrained) = (0, 0, 0, 0, true);
+        em
+    };
+    unnamed(em) == unnamed(&EmConfig::default())
+}
+
+fn forget_dev(config: &mut RunConfig) {
+    config.data.dev.clear();
+    config.data.dev_split = None;
+    config.data.n_dev = None;
+}
+
+fn forget_iterations(config: &mut RunConfig) {
+    config.health = Default::default();
+    config.data.train.clear();
+    config.data.train_split = None;
+    config.em = EmConfig::default();
+    config.weights = Default::default();
+    config.train = Default::default();
+}
+
+fn forget_warmup(config: &mut RunConfig) {
+    config.warmup = Default::default();
+    config.data.warmup = None;
+    config.data.warmup_datasets.clear();
+    config.data.n_warmup = None;
+}
+
+/// A hard link, or a copy where the file system has none, of a file or of all files of a folder.
+fn link(from: &Path, to: &Path) -> Result<(), RunError> {
+    remove(to)?;
+    if !from.is_dir() {
+        return std::fs::hard_link(from, to).or_else(|_| std::fs::copy(from, to).map(|_| ())).map_err(io(from));
+    }
+    std::fs::create_dir_all(to).map_err(io(to))?;
+    for entry in std::fs::read_dir(from).map_err(io(from))? {
+        let path = entry.map_err(io(from))?.path();
+        link(&path, &to.join(path.file_name().expect("an entry has a name")))?;
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) -> Result<(), RunError> {
+    let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).map_err(io(path)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = r#"
+        model = "m"
+        [data]
+        index = "i"
+        train = "t"
+        dev = "d"
+        warmup = "w"
+        n_warmup = 10
+        test = [{ name = "test", questions = "q" }]
+    "#;
+
+    fn sharing(changes: &str, store: Option<&Path>) -> Sharing {
+        let text = format!("{changes}\n{CONFIG}");
+        let config: RunConfig = crate::config::parse(&text).expect("valid");
+        Sharing { store: store.map(Path::to_owned), config, history: Vec::new() }
+    }
+
+    const PARTS: [Part<'static>; 7] = [
+        Part::Evaluation("dev"),
+        Part::Evaluation("test"),
+        Part::WarmupData,
+        Part::WarmupTraining,
+        Part::Sampling(1),
+        Part::Training(1),
+        Part::Sampling(2),
+    ];
+
+    /// `=` for each of `PARTS` that a change leaves as it is, `x` for one that it reaches.
+    #[test]
+    fn a_change_reaches_what_depends_on_it_and_nothing_else() {
+        let keys = |changes: &str| {
+            let mut sharing = sharing(changes, None);
+            PARTS.map(|part| {
+                let key = sharing.key(part);
+                if matches!(part, Part::WarmupTraining | Part::Training(_)) {
+                    sharing.advance(part);
+                }
+                key
+            })
+        };
+        let before = keys("");
+        let check = |changes: &str, expect: &str| {
+            let same: String = before.iter().zip(keys(changes)).map(|(a, b)| if *a == b { '=' } else { 'x' }).collect();
+            assert_eq!(same, expect, "{changes}");
+        };
+        check("title = 'x'", "=======");
+        check("generator = { max_sequences = 3 }", "=======");
+        check("em = { iterations = 9, patience = 7 }", "=======");
+        check("weights = { kind = 'uniform' }", "=====xx");
+        check("train = { epochs = 3 }", "=====xx");
+        check("em = { samples = 3 }", "====xxx");
+        check("warmup = { epochs = 3 }", "===xxxx");
+        check("pack = { max_tokens = 5 }", "==xxxxx");
+        check("evaluation = { n_resamples = 5 }", "xx==xxx");
+        check("generator = { weights = 'int8' }", "xxxxxxx");
+        check("agent = { top_k = 9 }", "xxxxxxx");
+        check("health = { on_collapse = 'rollback' }", "====xxx");
+        check("seed = 1", "xxxxxxx");
+        check("max_tokens = 9", "xxxxxxx");
+    }
+
+    #[test]
+    fn what_is_shared_comes_back_as_it_was_and_only_where_it_is_missing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        let (one, other) = (path("one"), path("other"));
+        let store = path("store");
+        let sharing = sharing("", Some(&store));
+        let (part, names) = (Part::WarmupTraining, ["steps", "checkpoint"]);
+        std::fs::create_dir_all(one.join("checkpoint")).expect("made");
+        std::fs::write(one.join("steps"), "1").expect("written");
+        std::fs::write(one.join("checkpoint/weights"), "2").expect("written");
+        sharing.fetch(part, &other, &names).expect("there is nothing");
+        assert!(!other.exists());
+        sharing.publish(part, &one, &names).expect("shared");
+        // A killed attempt left something.
+        std::fs::create_dir_all(other.join("checkpoint.tmp")).expect("made");
+        std::fs::write(other.join("steps"), "half").expect("written");
+        sharing.fetch(part, &other, &names).expect("linked");
+        let read = |name: &str| std::fs::read_to_string(other.join(name)).expect(name);
+        assert_eq!((read("steps").as_str(), read("checkpoint/weights").as_str()), ("1", "2"));
+        std::fs::write(other.join("steps.new"), "mine").expect("written");
+        std::fs::rename(other.join("steps.new"), other.join("steps")).expect("renamed");
+        sharing.fetch(part, &other, &names).expect("complete already");
+        assert_eq!(read("steps"), "mine");
+        sharing.fetch(Part::WarmupData, &path("third"), &names).expect("another part has another key");
+        assert!(!path("third").exists());
+    }
+}
