@@ -201,9 +201,9 @@ impl SampleTask<'_> {
 }
 
 /// So many trajectories that fail one after another by the generator are its own failure and no data: a server has gone.
-const GENERATOR_IS_GONE: usize = 8;
+pub(crate) const GENERATOR_IS_GONE: usize = 8;
 
-fn generator_is_gone(failed: &[Trajectory]) -> RunError {
+pub(crate) fn generator_is_gone(failed: &[Trajectory]) -> RunError {
     let incident = failed.last().and_then(|trajectory| trajectory.incidents.last());
     let reason = incident.map_or_else(String::new, |incident| incident.detail.clone());
     RunError::Generator { n_failed: failed.len(), reason }

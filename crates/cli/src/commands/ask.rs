@@ -28,7 +28,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     place: ModelsDir,
     /// An adapter trained on the model
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "server")]
     adapter: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArgs,

@@ -11,4 +11,5 @@ mod remote;
 mod serve;
 mod study;
 mod usage;
+mod warmup;
 mod world;
