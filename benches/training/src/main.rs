@@ -105,7 +105,7 @@ fn examples(batch: usize, length: usize, vocabulary: usize) -> Vec<Example> {
     let example = |sample_idx| {
         let ids = (0..=length).map(|_| next_id()).collect();
         let loss_mask = (0..=length).map(|idx| u8::from(idx > 0)).collect();
-        Example { question_id: "bench".into(), sample_idx, ids, loss_mask, weight: 1.0 }
+        Example { question_id: "bench".into(), sample_idx, ids, loss_mask, weight: 1.0, target_weights: Vec::new() }
     };
     (0..batch as u32).map(example).collect()
 }

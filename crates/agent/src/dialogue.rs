@@ -12,7 +12,7 @@ use crate::run::Job;
 use crate::seed::splitmix64;
 use exsearch_schema::{
     Author, Boundary, ChatCodec, ChatError, Finish, GenerateError, GenerateRequest, Generation, Hit, Incident, Message,
-    Outcome, RetrieveError, Sampling, Segment, SegmentKind, SelectTurn, Step, Trajectory,
+    Outcome, RetrieveError, Sampling, Segment, SegmentKind, SelectTurn, Source, Step, Trajectory,
 };
 use std::time::Instant;
 
@@ -22,6 +22,10 @@ pub(crate) struct Dialogue<'a> {
     config: &'a AgentConfig,
     chat: &'a dyn ChatCodec,
     trajectory: Trajectory,
+    /// What the first message says besides.
+    hint: Option<String>,
+    /// The first message without the hint, and its ids.
+    unhinted: Option<(Message, Vec<u32>)>,
     need: Need,
     /// All ids of `trajectory.segments`.
     context: Vec<u32>,
@@ -112,6 +116,7 @@ impl<'a> Dialogue<'a> {
                 question: job.question.text.clone(),
                 sample_idx: job.sample_idx,
                 seed: job.seed,
+                source: job.hint.is_some().then_some(Source::Hinted),
                 steps: Vec::new(),
                 prediction: None,
                 outcome: Outcome::Answered,
@@ -120,6 +125,8 @@ impl<'a> Dialogue<'a> {
                 messages: Vec::new(),
                 secs: 0.0,
             },
+            hint: job.hint.clone(),
+            unhinted: None,
             need: Need::Nothing,
             context: Vec::new(),
             unanswered: None,
@@ -166,6 +173,12 @@ impl<'a> Dialogue<'a> {
         assert_eq!(self.need, Need::Nothing, "a trajectory is only whole when its dialogue is over");
         if let Some((text, _)) = self.unanswered.take() {
             self.trajectory.messages.push(Message::assistant(text));
+        }
+        if let Some((message, ids)) = self.unhinted.take() {
+            self.trajectory.messages[0] = message;
+            self.trajectory.segments[0].ids = ids;
+            // They are those behind the hint.
+            self.trajectory.segments.iter_mut().for_each(|segment| segment.logprobs.clear());
         }
         self.trajectory.secs = self.started.elapsed().as_secs_f32();
         self.trajectory
@@ -406,9 +419,15 @@ impl<'a> Dialogue<'a> {
 
     /// The environment speaks and the model searches on, or answers where there is no room to search on.
     fn say(&mut self, text: String) {
-        let next = Message::user(text);
+        let plain = Message::user(text);
+        let hint = self.hint.take_if(|_| self.unanswered.is_none());
+        let next = hint.as_ref().map_or(plain.clone(), |hint| Message::user(format!("{}\n{hint}", plain.content)));
         let ids = match self.environment_ids(&next) {
             Ok(ids) => ids,
+            Err(error) => return self.fail_chat(&error),
+        };
+        let unhinted = match hint.map(|_| self.environment_ids(&plain)).transpose() {
+            Ok(ids) => ids.map(|ids| (plain, ids)),
             Err(error) => return self.fail_chat(&error),
         };
         let n_needed = self.context.len() + ids.len() + self.config.max_turn_tokens + self.n_reserved;
@@ -421,6 +440,7 @@ impl<'a> Dialogue<'a> {
             return self.force(Boundary::MaxTokens, "no room for the environment's turn and another one");
         }
         self.commit(next, ids);
+        self.unhinted = self.unhinted.take().or(unhinted);
         self.events.push(EventKind::StepStarted { step_idx: self.n_steps() });
         self.need = Need::Turn(TurnKind::Search);
     }

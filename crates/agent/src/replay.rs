@@ -54,7 +54,7 @@ impl Agent {
         lookup: &dyn Fn(&PassageId) -> Option<Passage>,
     ) -> Replayed {
         let question = Question { id: gold.id.clone(), text: gold.question.clone() };
-        let job = Job { question, sample_idx: 0, seed: 0 };
+        let job = Job { question, sample_idx: 0, seed: 0, hint: None };
         let mut dialogue = Dialogue::open(self.protocol(), self.config(), chat, &job);
         let mut stats = ReplayStats::default();
         loop {

@@ -27,6 +27,10 @@ pub struct Job {
     pub sample_idx: u32,
     /// Where its draws come from; see [`crate::job_seed`].
     pub seed: u64,
+    /// More that the first message says while turns are sampled. The trajectory that comes out is told without it, and holds of log-probs
+    /// only those of what was sampled from ([`exsearch_schema::Source::Hinted`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 impl Agent {

@@ -5,7 +5,7 @@ use crate::{
 use exsearch_schema::{
     Author, Boundary, ChatCodec, ChatError, Finish, GenerateError, GenerateRequest, Generation, Generator, GoldStep,
     GoldTrajectory, Hit, Message, Outcome, Passage, PassageId, Question, RequestId, RetrieveError, Retriever, Role,
-    SegmentKind, Trajectory,
+    SegmentKind, Source, Trajectory,
 };
 use proptest::prelude::*;
 use std::ops::ControlFlow;
@@ -156,7 +156,7 @@ impl Retriever for InMemoryRetriever {
 
 fn job(question: &str) -> Job {
     let question = Question { id: question.to_owned(), text: question.to_owned() };
-    Job { sample_idx: 0, seed: job_seed(7, &question.id, 0), question }
+    Job { sample_idx: 0, seed: job_seed(7, &question.id, 0), question, hint: None }
 }
 
 fn agent(config: AgentConfig) -> Agent {
@@ -677,4 +677,17 @@ fn replayed_turns_are_the_models_and_carry_no_logprobs() {
         })
         .collect();
     assert_eq!(texts, DUNE);
+}
+
+#[test]
+fn a_hint_is_said_while_turns_are_sampled_and_is_not_on_the_trajectory() {
+    let mut turns = DUNE.iter();
+    let mut generator = ScriptedGenerator::new(|request| written(turns.next().expect("a turn"), request));
+    let hinted = Job { hint: Some("Look for Beverly.".into()), ..job("Who was the wife of the author of Dune?") };
+    let (found, _) = run(&agent(AgentConfig::default()), &[hinted], &mut generator, &InMemoryRetriever::new());
+    assert!(generator.seen.iter().all(|request| ByteChat.decode(&request.context).contains("\nLook for Beverly.")));
+    let mut expect = Trajectory { source: Some(Source::Hinted), ..play(AgentConfig::default(), &DUNE) };
+    expect.segments.iter_mut().for_each(|segment| segment.logprobs.clear());
+    expect.secs = found[0].secs;
+    assert_eq!(found[0], expect);
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 #[command(next_help_heading = "A server in place of the model's weights")]
 pub(crate) struct RemoteArgs {
     /// The server's address, http://host:port; of the model folder, which must be the same model's, only the tokenizer is used
-    #[arg(long, value_name = "URL", requires = "server_protocol", conflicts_with = "adapter")]
+    #[arg(long, value_name = "URL", requires = "server_protocol")]
     server: Option<String>,
     /// What it speaks: llama-server's or vLLM's way, which keep ids and log-probs, or OpenAI's completions or chat, of which only
     /// text is had

@@ -106,5 +106,5 @@ fn ids() -> Vec<u32> {
 fn example() -> Example {
     let ids = ids();
     let loss_mask = (0..ids.len()).map(|idx| u8::from(idx > 0)).collect();
-    Example { question_id: "interop".into(), sample_idx: 0, ids, loss_mask, weight: 1.0 }
+    Example { question_id: "interop".into(), sample_idx: 0, ids, loss_mask, weight: 1.0, target_weights: Vec::new() }
 }

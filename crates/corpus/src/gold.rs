@@ -64,7 +64,10 @@ struct RawStep {
 }
 
 fn parse(line: &str) -> Result<RawTrajectory, Fault> {
-    let row: RawTrajectory = serde_json::from_str(line)?;
+    check(serde_json::from_str(line)?)
+}
+
+fn check(row: RawTrajectory) -> Result<RawTrajectory, Fault> {
     if row.question.trim().is_empty() {
         return Err(Fault::Empty { field: "question" });
     }
@@ -72,6 +75,12 @@ fn parse(line: &str) -> Result<RawTrajectory, Fault> {
         return Err(Fault::Empty { field: "final" });
     }
     Ok(row)
+}
+
+/// A row's id and question, and its trajectory if no step lacks anything.
+pub(crate) fn complete(row: serde_json::Value) -> Result<(String, String, Option<GoldTrajectory>), Fault> {
+    let row = check(serde_json::from_value(row)?)?;
+    Ok((row.id.0.clone(), row.question.clone(), row.complete()))
 }
 
 impl RawTrajectory {

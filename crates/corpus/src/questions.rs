@@ -60,9 +60,14 @@ pub fn read_questions(
     Ok(questions)
 }
 
-fn is_list(first_bytes: &[u8]) -> bool {
+pub(crate) fn is_list(first_bytes: &[u8]) -> bool {
     let text = first_bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(first_bytes);
     text.trim_ascii_start().first() == Some(&b'[')
+}
+
+/// The question of a row. `stem` and `number` name one without an id.
+pub(crate) fn record(row: serde_json::Value, stem: &str, number: u64) -> Result<QaRecord, Fault> {
+    serde_json::from_value::<RawQuestion>(row)?.into_record(stem, number)
 }
 
 /// The rows of a JSON list. The file is held in memory: published evaluation lists have some 10,000 rows.

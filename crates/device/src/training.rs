@@ -8,8 +8,7 @@ use crate::decoder::{DeviceDecoder, Places, numbers};
 use crate::layer::{cast, product};
 use crate::parameters::Parameters;
 use burn_tensor::{DType, IndexingUpdateOp, Int, Tensor, TensorData, activation};
-use exsearch_schema::Example;
-use exsearch_trainer::{Adamw, Learner, Measured};
+use exsearch_trainer::{Adamw, Learner, Lesson, Measured};
 
 /// A model under training.
 pub(crate) struct OnDevice<'a> {
@@ -34,7 +33,8 @@ pub(crate) enum Trained<'a> {
 }
 
 /// Sequences that are computed together.
-struct Batch {
+struct Batch<'a> {
+    lessons: Vec<&'a Lesson<'a>>,
     places: Places,
     b: usize,
     t: usize,
@@ -94,48 +94,64 @@ impl<'a> OnDevice<'a> {
         Self { decoder, trained, starts, gradients, moments, kept_tokens }
     }
 
-    fn batch(&self, examples: &[&Example], n_targets: usize, recompute: bool) -> Batch {
+    fn batch<'l>(&self, lessons: &[&'l Lesson<'l>], recompute: bool) -> Batch<'l> {
         // The tokens behind the last target are not needed.
-        let length = |example: &Example| example.loss_mask.iter().rposition(|mask| *mask == 1).unwrap_or(0);
-        let (b, t) = (examples.len(), examples.iter().map(|example| length(example)).max().unwrap_or(0));
+        let length = |lesson: &Lesson<'_>| lesson.targets().last().unwrap_or(0);
+        let (b, t) = (lessons.len(), lessons.iter().map(|lesson| length(lesson)).max().unwrap_or(0));
         let (mut tokens, mut targets) = (vec![0; b * t], Vec::new());
-        for (idx, example) in examples.iter().enumerate() {
-            for (token, id) in tokens[idx * t..].iter_mut().zip(&example.ids[..length(example)]) {
+        for (idx, lesson) in lessons.iter().enumerate() {
+            for (token, id) in tokens[idx * t..].iter_mut().zip(&lesson.ids[..length(lesson)]) {
                 *token = *id as i32;
             }
-            let weight = example.weight / n_targets as f32;
-            let learned = (1..example.ids.len()).filter(|position| example.loss_mask[*position] == 1);
-            targets.extend(learned.map(|position| Target {
+            targets.extend(lesson.targets().map(|position| Target {
                 row: idx * t + position - 1,
-                id: example.ids[position],
-                weight,
+                id: lesson.ids[position],
+                weight: lesson.weights[position],
             }));
         }
         let places = self.decoder.places(1, t, t, (0..t as i32).collect()).repeated(b);
         let tokens = self.decoder.indices(tokens);
-        Batch { places, b, t, tokens, targets, recompute }
+        Batch { lessons: lessons.to_vec(), places, b, t, tokens, targets, recompute }
+    }
+
+    /// Which lessons are computed together, longest first, and whether their layers are computed again.
+    fn together(&self, lessons: &[Lesson<'_>]) -> Vec<(Vec<usize>, bool)> {
+        let mut order: Vec<usize> = (0..lessons.len()).collect();
+        // Stable, so that lessons of one length keep their order.
+        order.sort_by_key(|idx| std::cmp::Reverse(lessons[*idx].ids.len()));
+        let (mut rest, mut batches) = (order.as_slice(), Vec::new());
+        while let Some(longest) = rest.first().map(|idx| lessons[*idx].ids.len()) {
+            // What is kept is bounded by the tokens of a batch, not of a lesson.
+            let recompute = longest > self.kept_tokens;
+            let n_tokens = if recompute { RECOMPUTED_TOKENS } else { self.kept_tokens };
+            let (together, others) = rest.split_at((n_tokens / longest).clamp(1, rest.len()));
+            batches.push((together.to_vec(), recompute));
+            rest = others;
+        }
+        batches
     }
 
     /// Adds the gradients of a batch and returns its loss and the sum of -log p.
-    fn learn_batch(&mut self, batch: &Batch) -> (f64, f64) {
+    fn learn_batch(&mut self, mut batch: Batch<'_>) -> (f64, f64) {
         let n_layers = self.decoder.config().layers.len();
         let mut x = self.decoder.embed(&batch.tokens);
         let (mut inputs, mut recorded) = (Vec::new(), Vec::new());
         for layer_idx in 0..n_layers {
             if batch.recompute {
                 inputs.push(x.clone());
-                x = self.infer(layer_idx, x, batch);
+                x = self.infer(layer_idx, x, &batch);
             } else {
-                let layer = self.record(layer_idx, x, batch);
+                let layer = self.record(layer_idx, x, &batch);
                 x = layer.out.clone().without_autodiff();
                 recorded.push(layer);
             }
         }
+        let penalty = self.settle(&x, &mut batch);
         let (loss, nll, mut d_x) = self.head(x, &batch.targets);
         for layer_idx in (0..n_layers).rev() {
             let layer = recorded
                 .pop()
-                .unwrap_or_else(|| self.record(layer_idx, inputs.pop().expect("one input a layer"), batch));
+                .unwrap_or_else(|| self.record(layer_idx, inputs.pop().expect("one input a layer"), &batch));
             let mut gradients = (layer.out * d_x).sum().backward();
             d_x = layer.x.grad_remove(&mut gradients).expect("the input is tracked");
             for (offset, leaf) in layer.leaves.iter().enumerate() {
@@ -151,17 +167,55 @@ impl<'a> OnDevice<'a> {
             let so_far = so_far.unwrap_or_else(|| Tensor::zeros(size, (self.decoder.device(), DType::F32)));
             self.gradients[0] = Some(so_far.select_assign(0, batch.tokens.clone(), d_x, IndexingUpdateOp::Add));
         }
-        (loss, nll)
+        (loss + penalty, nll)
+    }
+
+    /// Gives the targets of penalized lessons the weights of their log-probs. Returns by how much their loss is more than that of
+    /// the weights.
+    fn settle(&self, x: &Tensor<2>, batch: &mut Batch<'_>) -> f64 {
+        if !batch.lessons.iter().any(|lesson| lesson.is_penalized()) {
+            return 0.0;
+        }
+        let (logprobs, mut penalty, mut first) = (self.target_logprobs(x, &batch.targets), 0.0, 0);
+        for lesson in &batch.lessons {
+            let of_lesson = first..first + lesson.targets().count();
+            first = of_lesson.end;
+            let settled = lesson.settle(&logprobs[of_lesson.clone()]);
+            penalty += settled.loss;
+            for (target, weight) in batch.targets[of_lesson.clone()].iter_mut().zip(settled.weights) {
+                target.weight = weight;
+            }
+            let counted = batch.targets[of_lesson.clone()].iter().zip(&logprobs[of_lesson]);
+            penalty += counted.map(|(target, logprob)| f64::from(target.weight) * f64::from(*logprob)).sum::<f64>();
+        }
+        penalty
+    }
+
+    /// log p of each target, after the last layer's output `x [m, h]`.
+    fn target_logprobs(&self, x: &Tensor<2>, targets: &[Target]) -> Vec<f32> {
+        let of_block = |targets: &[Target]| {
+            let rows = self.decoder.indices(targets.iter().map(|target| target.row as i32).collect());
+            let ids = self.decoder.indices(targets.iter().map(|target| target.id as i32).collect());
+            let hidden = self.decoder.normalize(x.clone().select(0, rows), Some(&self.decoder.parameters.norm));
+            let logits = product(hidden, self.decoder.parameters.head());
+            numbers(activation::log_softmax(logits, 1).gather(1, ids.reshape([targets.len(), 1])))
+        };
+        targets.chunks(self.head_rows()).flat_map(of_block).collect()
+    }
+
+    /// Targets in a block of logits.
+    fn head_rows(&self) -> usize {
+        (HEAD_NUMBERS / self.decoder.config().vocab_size).max(16)
     }
 
     /// A layer without autodiff.
-    fn infer(&self, layer_idx: usize, x: Tensor<2>, batch: &Batch) -> Tensor<2> {
+    fn infer(&self, layer_idx: usize, x: Tensor<2>, batch: &Batch<'_>) -> Tensor<2> {
         let weights = self.decoder.weights(layer_idx, self.adapter());
         self.decoder.layer(layer_idx, &weights, x, &batch.places, &mut batch.own_context())
     }
 
     /// A layer with autodiff.
-    fn record(&self, layer_idx: usize, x: Tensor<2>, batch: &Batch) -> Recorded {
+    fn record(&self, layer_idx: usize, x: Tensor<2>, batch: &Batch<'_>) -> Recorded {
         let mut weights = self.decoder.weights(layer_idx, self.adapter());
         let leaves = match &mut weights.lora {
             Some((pairs, _)) => {
@@ -192,7 +246,7 @@ impl<'a> OnDevice<'a> {
         let is_full = matches!(self.trained, Trained::Full(_));
         let place_of_norm = self.starts.len() * self.decoder.parameters.layers[0].all().count() + 1;
         let place_of_head = if self.decoder.parameters.head.is_some() { place_of_norm + 1 } else { 0 };
-        for targets in targets.chunks((HEAD_NUMBERS / self.decoder.config().vocab_size).max(16)) {
+        for targets in targets.chunks(self.head_rows()) {
             let n = targets.len();
             let rows = self.decoder.indices(targets.iter().map(|target| target.row as i32).collect());
             let ids = self.decoder.indices(targets.iter().map(|target| target.id as i32).collect());
@@ -236,7 +290,7 @@ fn leaf(tensor: &Tensor<2>) -> Tensor<2> {
     tensor.clone().autodiff().require_grad()
 }
 
-impl Batch {
+impl Batch<'_> {
     /// Attention over the sequences themselves.
     fn own_context(&self) -> impl FnMut(Tensor<2>, Tensor<2>) -> [Tensor<3>; 2] + use<> {
         let (b, t) = (self.b, self.t);
@@ -258,28 +312,35 @@ impl Learner for OnDevice<'_> {
         self.decoder.max_positions()
     }
 
-    fn learn(&mut self, batch: &[&Example], n_targets: usize) -> Measured {
+    fn learn(&mut self, batch: &[Lesson<'_>]) -> Measured {
         self.gradients.fill(None);
         let (mut loss, mut nll) = (0.0, 0.0);
-        let mut examples = batch.to_vec();
-        // Stable, so that examples of one length keep their order.
-        examples.sort_by_key(|example| std::cmp::Reverse(example.ids.len()));
-        let mut rest = examples.as_slice();
-        while let Some(longest) = rest.first().map(|example| example.ids.len()) {
-            // What is kept is bounded by the tokens of a batch, not of an example.
-            let recompute = longest > self.kept_tokens;
-            let n_tokens = if recompute { RECOMPUTED_TOKENS } else { self.kept_tokens };
-            let n = (n_tokens / longest).clamp(1, rest.len());
-            let (together, others) = rest.split_at(n);
-            let learned = self.learn_batch(&self.batch(together, n_targets, recompute));
+        for (lessons, recompute) in self.together(batch) {
+            let lessons: Vec<&Lesson<'_>> = lessons.into_iter().map(|idx| &batch[idx]).collect();
+            let learned = self.learn_batch(self.batch(&lessons, recompute));
             loss += learned.0;
             nll += learned.1;
-            rest = others;
         }
         let squares: Vec<Tensor<1>> =
             self.gradients.iter().flatten().map(|gradient| (gradient.clone() * gradient.clone()).sum()).collect();
         let grad_norm = numbers(Tensor::cat(squares, 0)).into_iter().map(f64::from).sum::<f64>().sqrt();
         Measured { loss, nll, grad_norm }
+    }
+
+    fn logprobs(&mut self, batch: &[Lesson<'_>]) -> Vec<Vec<f32>> {
+        let mut found = vec![Vec::new(); batch.len()];
+        for (lessons, _) in self.together(batch) {
+            let together = self.batch(&lessons.iter().map(|idx| &batch[*idx]).collect::<Vec<_>>(), true);
+            let mut x = self.decoder.embed(&together.tokens);
+            for layer_idx in 0..self.decoder.config().layers.len() {
+                x = self.infer(layer_idx, x, &together);
+            }
+            let mut logprobs = self.target_logprobs(&x, &together.targets).into_iter();
+            for idx in lessons {
+                found[idx] = logprobs.by_ref().take(batch[idx].targets().count()).collect();
+            }
+        }
+        found
     }
 
     fn update(&mut self, settings: &Adamw, factor: f32) {

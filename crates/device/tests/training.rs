@@ -23,6 +23,7 @@ fn examples(golden: &Value) -> Vec<Example> {
         ids: numbers(&ids),
         loss_mask: numbers(&mask),
         weight,
+        target_weights: Vec::new(),
     })
     .collect()
 }
@@ -115,27 +116,41 @@ fn layers_that_are_computed_again_give_the_same() {
 #[test]
 fn examples_of_different_lengths_are_padded_beside_each_other() {
     for name in CHECKPOINTS {
-        let (base, temporary) = (folder(name), tempfile::tempdir().expect("a folder"));
-        let mut cut = Vec::new();
-        for (idx, mut example) in examples(&golden(name)).into_iter().cycle().take(5).enumerate() {
-            let length = example.ids.len() - 3 * idx;
-            example.ids.truncate(length);
-            example.loss_mask.truncate(length);
-            cut.push(example);
+        check_beside_cpu(name, TrainConfig { batch_size: 3, ..config(Method::Full, 1024) });
+    }
+}
+
+#[test]
+fn penalties_and_weights_of_tokens_are_those_of_the_cpu() {
+    let penalized = TrainConfig { anchor_kl: 0.5, likelihood_drop_penalty: 0.5, ..config(Method::Full, 1024) };
+    check_beside_cpu("qwen2", TrainConfig { batch_size: 3, ..penalized });
+}
+
+/// Steps on five examples of different lengths; with penalties, every other one weighs its tokens differently.
+fn check_beside_cpu(name: &str, config: TrainConfig) {
+    let (base, temporary) = (folder(name), tempfile::tempdir().expect("a folder"));
+    let mut cut = Vec::new();
+    for (idx, mut example) in examples(&golden(name)).into_iter().cycle().take(5).enumerate() {
+        let length = example.ids.len() - 3 * idx;
+        example.ids.truncate(length);
+        example.loss_mask.truncate(length);
+        if config.anchor_kl > 0.0 && idx % 2 == 1 {
+            let weight = |target: usize| if target % 3 == 0 { -0.25 } else { 0.5 };
+            example.target_weights = (0..example.n_target_tokens()).map(weight).collect();
         }
-        let config = TrainConfig { batch_size: 3, ..config(Method::Full, 1024) };
-        let (mut expected, mut decoder) = (Vec::new(), load_decoder(&base, MAX_TOKENS).expect("a checkpoint"));
-        exsearch_trainer::train(Student::Full(&mut decoder), &cut, &config, &mut |step| expected.push(step.clone()))
-            .expect("trained");
-        let dir = temporary.path().join("checkpoint");
-        let steps = train(&mut model(name, Precision::F32), &cut, &config, &base, &dir);
-        assert_eq!(steps.len(), expected.len());
-        for (step, expected) in steps.iter().zip(&expected) {
-            let close = |a: f64, b: f64| (a - b).abs() < TOLERANCE * b.abs();
-            assert!(close(step.loss, expected.loss) && close(step.nll, expected.nll), "{name}: {step:?} {expected:?}");
-            assert!(close(step.grad_norm, expected.grad_norm), "{name}: {step:?} {expected:?}");
-            assert_eq!((step.n_tokens, step.n_target_tokens), (expected.n_tokens, expected.n_target_tokens));
-        }
+        cut.push(example);
+    }
+    let (mut expected, mut decoder) = (Vec::new(), load_decoder(&base, MAX_TOKENS).expect("a checkpoint"));
+    exsearch_trainer::train(Student::Full(&mut decoder), &cut, &config, &mut |step| expected.push(step.clone()))
+        .expect("trained");
+    let dir = temporary.path().join("checkpoint");
+    let steps = train(&mut model(name, Precision::F32), &cut, &config, &base, &dir);
+    assert_eq!(steps.len(), expected.len());
+    for (step, expected) in steps.iter().zip(&expected) {
+        let close = |a: f64, b: f64| (a - b).abs() < TOLERANCE * b.abs();
+        assert!(close(step.loss, expected.loss) && close(step.nll, expected.nll), "{name}: {step:?} {expected:?}");
+        assert!(close(step.grad_norm, expected.grad_norm), "{name}: {step:?} {expected:?}");
+        assert_eq!((step.n_tokens, step.n_target_tokens), (expected.n_tokens, expected.n_target_tokens));
     }
 }
 

@@ -8,7 +8,7 @@ use exsearch_evaluation::EvalConfig;
 use exsearch_remote::RemoteConfig;
 use exsearch_track::TrackConfig;
 use exsearch_trainer::TrainConfig;
-use exsearch_trainset::{PackConfig, WeightsConfig};
+use exsearch_trainset::{PackConfig, WeightKind, WeightsConfig};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -128,17 +128,118 @@ pub struct EmConfig {
     pub iterations: usize,
     /// Questions an iteration: the next ones of the shuffled training questions, from the start again behind the last.
     pub questions: usize,
-    /// M: trajectories a question.
+    /// M: trajectories a question; with `adaptive_samples` the mean over questions.
     pub samples: u32,
     /// Stops after this many iterations without a better dev score; 0 never stops early.
     pub patience: usize,
     /// Whether the model is evaluated before any training.
     pub evaluate_untrained: bool,
+    /// What each M-step trains on from: `previous`, the last iteration's model; `base`, the run's model; `warmup`, the warm-up's.
+    /// Trajectories are sampled from the last iteration's model in any case. Default `previous`.
+    pub restart_from: RestartFrom,
+    /// Whether one trajectory of each question is kept from the last iteration that asked it, scored anew and weighed beside the new
+    /// ones: `none`, `best` (that with the greatest p(y | x, z)) or `drawn` (one of them at random by their weights). Default `none`.
+    pub chain: Chain,
+    /// Trajectories that are sampled with the answer in sight for each question without support (`weights.zero_support_logprob`), in
+    /// addition to `samples`. They are weighed by p(z | x) / b(z | x) and learned without what they were told. Default 0.
+    pub hinted_samples: u32,
+    /// What such a trajectory's first message says besides; `{answer}` is the gold answer.
+    pub hint: String,
+    /// More samples for questions that are worth more. Default none: `samples` for each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adaptive_samples: Option<AdaptiveSamples>,
+}
+
+/// How the samples of an iteration, `samples` for each of its questions, are shared out among them (after GVM-RAFT, arXiv
+/// 2505.02391; `crates/trainset/src/adaptive.rs` has the formula).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdaptiveSamples {
+    /// Samples of every question before the rest is shared out. They count among its samples. Default 2.
+    pub pilot: u32,
+    /// The fewest samples of a question, at least `pilot`. Default 2.
+    pub min: u32,
+    /// The most samples of a question. Default 16.
+    pub max: u32,
+}
+
+/// What an M-step trains on from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RestartFrom {
+    /// The last iteration's model.
+    Previous,
+    /// The run's model, before any training (as in STaR, arXiv 2203.14465).
+    Base,
+    /// The warm-up's checkpoint.
+    Warmup,
+}
+
+/// Which trajectory of a question is kept for the next iteration that asks it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Chain {
+    /// None.
+    None,
+    /// The one with the greatest p(y | x, z), the first of equals. It is no draw: the weights lean to what was best once.
+    Best,
+    /// One drawn by the weights: the chain of conditional importance sampling, whose states come to be draws of the posterior (arXiv
+    /// 2003.10374).
+    Drawn,
 }
 
 impl Default for EmConfig {
     fn default() -> Self {
-        Self { iterations: 5, questions: 64, samples: 4, patience: 2, evaluate_untrained: true }
+        Self {
+            iterations: 5,
+            questions: 64,
+            samples: 4,
+            patience: 2,
+            evaluate_untrained: true,
+            restart_from: RestartFrom::Previous,
+            chain: Chain::None,
+            hinted_samples: 0,
+            hint: "Hint: the answer is {answer}. Search for what leads to it.".into(),
+            adaptive_samples: None,
+        }
+    }
+}
+
+impl Default for AdaptiveSamples {
+    fn default() -> Self {
+        Self { pilot: 2, min: 2, max: 16 }
+    }
+}
+
+impl EmConfig {
+    /// The most samples that a question has of its own.
+    pub(crate) fn most_samples(&self) -> u32 {
+        self.adaptive_samples.map_or(self.samples, |adaptive| adaptive.max)
+    }
+
+    fn check(&self, weights: &WeightsConfig, has_warmup: bool) -> Result<(), String> {
+        if self.iterations > 0 && (self.questions == 0 || self.samples == 0) {
+            return Err("em.questions and em.samples must be at least 1".into());
+        }
+        if let Some(AdaptiveSamples { pilot, min, max }) = self.adaptive_samples
+            && !(1 <= pilot && pilot <= min && min <= self.samples && self.samples <= max)
+        {
+            return Err("em.adaptive_samples must hold 1 <= pilot <= min <= em.samples <= max".into());
+        }
+        if self.restart_from == RestartFrom::Warmup && !has_warmup {
+            return Err("em.restart_from = \"warmup\" needs data.warmup; take \"base\" or \"previous\"".into());
+        }
+        if self.hinted_samples > 0 {
+            if !self.hint.contains("{answer}") {
+                return Err("em.hint must hold {answer}".into());
+            }
+            if !matches!(weights.kind, WeightKind::Posterior | WeightKind::BestOf) {
+                return Err("em.hinted_samples needs weights.kind = \"posterior\" or \"best_of\": other kinds \
+                            do not correct what a trajectory was sampled from"
+                    .into());
+            }
+        }
+        Ok(())
     }
 }
 
@@ -249,9 +350,8 @@ impl RunConfig {
                     .into(),
             );
         }
-        if self.em.iterations > 0 && (self.em.questions == 0 || self.em.samples == 0) {
-            return Err("em.questions and em.samples must be at least 1".into());
-        }
+        self.weights.check().map_err(|error| format!("weights: {error}"))?;
+        self.em.check(&self.weights, self.warms_up())?;
         if let Some(remote) = &self.remote {
             remote.check().map_err(|error| error.to_string())?;
         }
@@ -334,6 +434,16 @@ mod tests {
             assert!(error.contains(expect) && error.contains("run.toml"), "{error}");
         };
         check(&format!("em = {{ samples = 0 }}\n{SMALL}"), "at least 1");
+        let uniform = "weights = { kind = 'uniform', control_variate = 'leave_one_out' }";
+        check(&format!("{uniform}\n{SMALL}"), "control_variate");
+        let em = |settings: &str| format!("em = {{ {settings} }}\n{SMALL}");
+        check(&em("adaptive_samples = { pilot = 3 }"), "pilot <= min <= em.samples");
+        check(&em("samples = 20, adaptive_samples = {}"), "em.samples <= max");
+        check(&em("restart_from = 'warmup'"), "data.warmup");
+        check(&em("hinted_samples = 2, hint = 'It is 42.'"), "{answer}");
+        let by_reward = "weights = { kind = 'reward' }";
+        check(&format!("{by_reward}\n{}", em("hinted_samples = 2")), "posterior");
+        check(&format!("train = {{ anchor_kl = -1.0 }}\n{SMALL}"), "train.anchor_kl");
         check(&format!("warmup = {{ learning_rate = -1.0 }}\n{SMALL}"), "warmup.learning_rate");
         let rounded = "generator = { weights = 'int8' }\nweights = { correct_sampling = true }";
         check(&format!("{rounded}\n{SMALL}"), "correct_sampling");

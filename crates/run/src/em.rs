@@ -5,8 +5,10 @@
 //! DIR/untrained/eval-SET/{trajectories,scores}.jsonl eval.json
 //! DIR/warmup/{trajectories,train}.jsonl stats.json checkpoint/ checkpoint.steps.jsonl eval-SET/
 //! DIR/iter-N/{trajectories,scores,weights,train}.jsonl diagnostics.json checkpoint/ checkpoint.steps.jsonl eval-SET/ health.json
+//! DIR/iter-N/{extra,extra-scores}.jsonl where `em` asks for kept or hinted trajectories
 //! ```
-use crate::config::RunConfig;
+use crate::config::{RestartFrom, RunConfig};
+use crate::e_step::Draw;
 use crate::error::RunError;
 use crate::files;
 use crate::folder::RunFolder;
@@ -246,20 +248,22 @@ impl<'a> Loop<'a> {
         }
         let part = Part::Sampling(iteration);
         self.sharing.fetch(part, &dir, &SAMPLED_FILES)?;
+        self.sharing.fetch_draws(iteration, &dir, &self.folder.fingerprint(stage))?;
         on_event(Event::Part { stage, part: "sampling and scoring" });
         let clock = Instant::now();
-        let task = SampleTask {
+        let draw = Draw {
+            config: self.config,
             agent: &self.sampler,
+            policy: &self.policy,
+            retriever: self.retriever,
+            run: self.folder.dir(),
+            dir: &dir,
+            iteration,
             questions,
-            n_samples: self.config.em.samples,
             seed: job_seed(self.config.seed, stage, iteration as u32),
             fingerprint: self.folder.fingerprint(stage),
-            trajectories: &dir.join("trajectories.jsonl"),
-            scores: Some(&dir.join("scores.jsonl")),
         };
-        let sampled = sample(&task, &self.policy, &self.config.generator, self.retriever, &mut |progress| {
-            on_event(Event::Sampling(progress));
-        })?;
+        let sampled = draw.all(&mut |progress| on_event(Event::Sampling(progress)))?;
         self.sharing.publish(part, &dir, &SAMPLED_FILES)?;
         self.folder.took(stage, "sampling and scoring", clock, Some(sampled.work))?;
         let weighed = weigh(&sampled.scores, &self.config.weights)?;
@@ -286,6 +290,11 @@ impl<'a> Loop<'a> {
         let part = Part::Training(iteration);
         // Where nothing was worth learning, the model stays as it is, and the next iteration asks other questions.
         if !examples.is_empty() {
+            match self.config.em.restart_from {
+                RestartFrom::Previous => {}
+                RestartFrom::Base => self.go_back(Vec::new())?,
+                RestartFrom::Warmup => self.go_back(vec!["warmup".to_owned()])?,
+            }
             self.train(part, stage, dir, examples, on_event)?;
         }
         self.sharing.advance(part);
@@ -342,6 +351,7 @@ impl<'a> Loop<'a> {
                     agent: &self.evaluator,
                     questions: &set.questions,
                     n_samples: 1,
+                    plans: None,
                     seed: self.config.seed,
                     fingerprint: self.folder.fingerprint(&format!("{stage} {}", set.name)),
                     trajectories: &dir.join("trajectories.jsonl"),
@@ -383,13 +393,22 @@ impl<'a> Loop<'a> {
         if lineage == self.lineage {
             return Ok(());
         }
-        self.policy = Policy::open(&self.config.model, None, self.config.max_tokens, self.config.device)?;
+        self.go_back(lineage)?;
+        self.sharing.rolled_back(&best.dir);
+        on_event(Event::RolledBack { to: &best.name });
+        Ok(())
+    }
+
+    /// Makes the model what the checkpoints of these stages, one after the other, made of it.
+    fn go_back(&mut self, lineage: Vec<String>) -> Result<(), RunError> {
+        if lineage == self.lineage {
+            return Ok(());
+        }
+        self.policy.restart()?;
         for dir in &lineage {
             self.policy.load_checkpoint(&self.folder.path(dir).join("checkpoint"))?;
         }
         self.lineage = lineage;
-        self.sharing.rolled_back(&best.dir);
-        on_event(Event::RolledBack { to: &best.name });
         Ok(())
     }
 

@@ -100,6 +100,16 @@ pub enum RunError {
         /// The server.
         url: String,
     },
+    /// A trajectory has no row in the file that goes with it.
+    #[error("sample {sample_idx} of question {question_id} has no {what}; give the files that belong together")]
+    Unmatched {
+        /// What is missing.
+        what: &'static str,
+        /// The trajectory's question.
+        question_id: String,
+        /// Which of its samples.
+        sample_idx: u32,
+    },
     /// A manifest of another version.
     #[error("{} is a manifest of version {found}, this program reads version {expected}; run it again with this program", path.display())]
     ManifestVersion {

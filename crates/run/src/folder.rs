@@ -141,6 +141,7 @@ fn comparable(config: &RunConfig) -> String {
     config.track = TrackConfig::default();
     config.generator = GeneratorConfig { weights: config.generator.weights, ..GeneratorConfig::default() };
     config.em = EmConfig { iterations: 0, patience: 0, ..config.em };
+    config.health = config.health.reaching_artifacts();
     config.to_toml()
 }
 

@@ -220,6 +220,11 @@ impl Default for HealthConfig {
 }
 
 impl HealthConfig {
+    /// The settings as far as a run's artifacts depend on them: on the limits only where the model may be rolled back.
+    pub(crate) fn reaching_artifacts(&self) -> Self {
+        if self.on_collapse == OnCollapse::Rollback { self.clone() } else { Self::default() }
+    }
+
     pub(crate) fn check(&self) -> Result<(), String> {
         let limits = [
             ("max_loss_growth", self.max_loss_growth),

@@ -16,7 +16,7 @@ const FORMAT_VERSION: u32 = 2;
 pub struct Manifest {
     /// The version of this file's form.
     pub format_version: u32,
-    /// The version of ExSearch that started the run.
+    /// The version of ExSearch that worked on the run last.
     pub exsearch: String,
     /// The processor's and the system's kind, such as `x86_64-linux`.
     pub platform: String,

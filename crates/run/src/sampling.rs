@@ -11,7 +11,7 @@ use exsearch_schema::{
 };
 use exsearch_trainset::{Rewards, Scored, answer_turns, score};
 use std::collections::HashMap;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
 
 /// What to sample.
@@ -22,6 +22,8 @@ pub struct SampleTask<'a> {
     pub questions: &'a [QaRecord],
     /// M: trajectories a question.
     pub n_samples: u32,
+    /// What is sampled for each question, in their order, where that is not the first M samples of each.
+    pub plans: Option<&'a [SamplePlan]>,
     /// Where all draws come from.
     pub seed: u64,
     /// Names model, settings and data: a journal left by another task is refused.
@@ -30,6 +32,15 @@ pub struct SampleTask<'a> {
     pub trajectories: &'a Path,
     /// Where log p(gold answers | trajectory) goes, in the same order; without it nothing is scored.
     pub scores: Option<&'a Path>,
+}
+
+/// What to sample for one question. A sample's draws depend on its number and not on what else is sampled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SamplePlan {
+    /// Which of its samples.
+    pub samples: Range<u32>,
+    /// More that the first message says while turns are sampled: see [`Job::hint`]. The agent is told whatever its caller tells it.
+    pub hint: Option<String>,
 }
 
 /// How far sampling is.
@@ -93,7 +104,8 @@ pub fn sample_with(
     if task.trajectories.is_file() && task.scores.is_none_or(Path::is_file) {
         return read_back(task);
     }
-    let n_total = task.questions.len() * task.n_samples as usize;
+    let plans = task.plans();
+    let n_total = plans.iter().map(|plan| plan.samples.len()).sum();
     let (mut journal, mut done) =
         Journal::open::<Trajectory>(&with_suffix(task.trajectories, ".partial"), &task.fingerprint)?;
     let mut score_journal = match task.scores {
@@ -105,12 +117,14 @@ pub fn sample_with(
     let jobs: Vec<Job> = task
         .questions
         .iter()
-        .flat_map(|question| (0..task.n_samples).map(move |sample_idx| (question, sample_idx)))
-        .filter(|(question, sample_idx)| !have.contains(&(question.id.clone(), *sample_idx)))
-        .map(|(question, sample_idx)| Job {
+        .zip(&plans)
+        .flat_map(|(question, plan)| plan.samples.clone().map(move |sample_idx| (question, plan, sample_idx)))
+        .filter(|(question, _, sample_idx)| !have.contains(&(question.id.clone(), *sample_idx)))
+        .map(|(question, plan, sample_idx)| Job {
             question: question.ask(),
             sample_idx,
             seed: job_seed(task.seed, &question.id, sample_idx),
+            hint: plan.hint.clone(),
         })
         .collect();
     on_progress(SampleProgress { n_done: done.len(), n_total });
@@ -176,10 +190,20 @@ pub fn sample_with(
     Ok(Sampled { trajectories: done, scores, work: retriever.work() })
 }
 
-/// So many trajectories that fail one after another by the generator are its own failure and no data: a server has gone.
-const GENERATOR_IS_GONE: usize = 8;
+impl SampleTask<'_> {
+    /// One for each question.
+    fn plans(&self) -> Vec<SamplePlan> {
+        let same = || vec![SamplePlan { samples: 0..self.n_samples, hint: None }; self.questions.len()];
+        let plans = self.plans.map_or_else(same, <[SamplePlan]>::to_vec);
+        assert_eq!(plans.len(), self.questions.len(), "a plan for each question");
+        plans
+    }
+}
 
-fn generator_is_gone(failed: &[Trajectory]) -> RunError {
+/// So many trajectories that fail one after another by the generator are its own failure and no data: a server has gone.
+pub(crate) const GENERATOR_IS_GONE: usize = 8;
+
+pub(crate) fn generator_is_gone(failed: &[Trajectory]) -> RunError {
     let incident = failed.last().and_then(|trajectory| trajectory.incidents.last());
     let reason = incident.map_or_else(String::new, |incident| incident.detail.clone());
     RunError::Generator { n_failed: failed.len(), reason }
@@ -187,7 +211,9 @@ fn generator_is_gone(failed: &[Trajectory]) -> RunError {
 
 fn read_back(task: &SampleTask<'_>) -> Result<Sampled, RunError> {
     let trajectories: Vec<Trajectory> = files::read_jsonl(task.trajectories)?;
-    let expected = task.questions.iter().flat_map(|question| (0..task.n_samples).map(move |idx| (&question.id, idx)));
+    let plans = task.plans();
+    let expected = task.questions.iter().zip(&plans);
+    let expected = expected.flat_map(|(question, plan)| plan.samples.clone().map(move |idx| (&question.id, idx)));
     let found = trajectories.iter().map(|trajectory| (&trajectory.question_id, trajectory.sample_idx));
     if !expected.eq(found) {
         let dir = task.trajectories.parent().unwrap_or(Path::new(".")).to_owned();
@@ -268,7 +294,7 @@ impl<'a, 'm> Scorer<'a, 'm> {
 }
 
 /// How right a trajectory's own answer is.
-fn rewards(trajectory: &Trajectory, gold: &NormalizedAnswers) -> Rewards {
+pub(crate) fn rewards(trajectory: &Trajectory, gold: &NormalizedAnswers) -> Rewards {
     let scores = counted_prediction(trajectory).map(|prediction| gold.score(prediction)).unwrap_or_default();
     Rewards {
         exact_match: f64::from(u8::from(scores.exact_match)),

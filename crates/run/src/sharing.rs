@@ -7,10 +7,12 @@
 //! Files of a run are written anew and renamed, never changed in place, so that a hard link is as good as a copy.
 use crate::config::{EmConfig, RunConfig};
 use crate::error::{RunError, io};
-use crate::files::{self, with_suffix};
+use crate::files::{self, Journal, with_suffix};
 use crate::manifest::Manifest;
 use crate::workbench::GeneratorConfig;
+use exsearch_schema::Trajectory;
 use exsearch_track::TrackConfig;
+use exsearch_trainset::Scored;
 use std::path::{Path, PathBuf};
 
 /// A part of a run that can be shared.
@@ -36,6 +38,9 @@ pub(crate) struct Sharing {
     /// The keys of the parts that made the model what it is.
     history: Vec<String>,
 }
+
+/// Runs of more samples a question are not looked for.
+const MOST_SAMPLES: u32 = 64;
 
 impl Sharing {
     /// `store` is the folder that runs share; without one nothing is.
@@ -78,6 +83,36 @@ impl Sharing {
         Ok(())
     }
 
+    /// Puts the samples that runs with another M drew for this iteration into the journals of `dir`, which `fingerprint` names, so
+    /// that only the rest is drawn: a sample depends on its question and its number, and on a processor on nothing beside it.
+    pub(crate) fn fetch_draws(&self, iteration: usize, dir: &Path, fingerprint: &str) -> Result<(), RunError> {
+        let n_samples = self.config.em.samples;
+        let [trajectories, scores] = ["trajectories.jsonl", "scores.jsonl"].map(|name| dir.join(name));
+        let journals = [&trajectories, &scores].map(|path| with_suffix(path, ".partial"));
+        let has_begun = [&trajectories, &scores].into_iter().chain(&journals).any(|path| path.exists());
+        let Some(store) = self.store.as_ref().filter(|_| self.config.device.is_cpu() && !has_begun) else {
+            return Ok(());
+        };
+        if !draws_alike(&self.config.em) {
+            return Ok(());
+        }
+        let drawn = |n_samples: u32| {
+            let mut other = self.config.clone();
+            other.em.samples = n_samples;
+            store.join(self.key_in(&other, Part::Sampling(iteration)))
+        };
+        // One of more samples has all that are wanted; of fewer, the one of the most.
+        let others = (n_samples + 1..=MOST_SAMPLES).chain((1..n_samples).rev());
+        let Some(from) = others.map(drawn).find(|dir| dir.is_dir()) else { return Ok(()) };
+        let [of_trajectories, of_scores] = journals;
+        let mut journal = Journal::open::<Trajectory>(&of_trajectories, fingerprint)?.0;
+        let rows: Vec<Trajectory> = files::read_jsonl(&from.join("trajectories.jsonl"))?;
+        rows.iter().filter(|row| row.sample_idx < n_samples).try_for_each(|row| journal.push(row))?;
+        let mut journal = Journal::open::<Scored>(&of_scores, fingerprint)?.0;
+        let rows: Vec<Scored> = files::read_jsonl(&from.join("scores.jsonl"))?;
+        rows.iter().filter(|row| row.sample_idx < n_samples).try_for_each(|row| journal.push(row))
+    }
+
     /// Shares `names` of `dir`, all of which are complete.
     pub(crate) fn publish(&self, part: Part<'_>, dir: &Path, names: &[&str]) -> Result<(), RunError> {
         let Some(store) = &self.store else { return Ok(()) };
@@ -99,53 +134,58 @@ impl Sharing {
     }
 
     fn key(&self, part: Part<'_>) -> String {
-        let mut text = format!("{part:?}\n{}\n{}\n", env!("CARGO_PKG_VERSION"), self.seen_by(part).to_toml());
+        self.key_in(&self.config, part)
+    }
+
+    fn key_in(&self, config: &RunConfig, part: Part<'_>) -> String {
+        let mut text = format!("{part:?}\n{}\n{}\n", env!("CARGO_PKG_VERSION"), seen_by(config, part).to_toml());
         self.history.iter().for_each(|key| text += key);
         files::fingerprint_of(text.as_bytes())
     }
+}
 
-    /// The configuration without what `part` cannot see: what only changes display or speed, and the settings of other parts.
-    fn seen_by(&self, part: Part<'_>) -> RunConfig {
-        let mut config = self.config.clone();
-        config.title.clear();
-        config.track = TrackConfig::default();
-        config.generator = GeneratorConfig { weights: config.generator.weights, ..GeneratorConfig::default() };
-        config.em = EmConfig { iterations: 0, patience: 0, ..config.em };
-        let set = match part {
-            Part::Evaluation(set) => Some(set),
-            _ => None,
-        };
-        config.data.test.retain(|test| Some(test.name.as_str()) == set);
-        match part {
-            Part::WarmupData | Part::WarmupTraining => {
-                forget_dev(&mut config);
-                forget_iterations(&mut config);
-                config.evaluation = Default::default();
-                if part == Part::WarmupData {
-                    config.warmup = Default::default();
-                }
+/// The configuration without what `part` cannot see: what only changes display or speed, and the settings of other parts.
+fn seen_by(config: &RunConfig, part: Part<'_>) -> RunConfig {
+    let mut config = config.clone();
+    config.title.clear();
+    config.track = TrackConfig::default();
+    config.generator = GeneratorConfig { weights: config.generator.weights, ..GeneratorConfig::default() };
+    config.em = EmConfig { iterations: 0, patience: 0, ..config.em };
+    config.health = config.health.reaching_artifacts();
+    let set = match part {
+        Part::Evaluation(set) => Some(set),
+        _ => None,
+    };
+    config.data.test.retain(|test| Some(test.name.as_str()) == set);
+    match part {
+        Part::WarmupData | Part::WarmupTraining => {
+            forget_dev(&mut config);
+            forget_iterations(&mut config);
+            config.evaluation = Default::default();
+            if part == Part::WarmupData {
+                config.warmup = Default::default();
             }
-            Part::Evaluation(set) => {
-                if set != "dev" {
-                    forget_dev(&mut config);
-                }
-                forget_iterations(&mut config);
-                forget_warmup(&mut config);
-                config.pack = Default::default();
-            }
-            // What is chosen by dev may reach them; of the model itself, `history` tells.
-            Part::Sampling(_) => {
-                forget_warmup(&mut config);
-                config.pack = Default::default();
-                config.train = Default::default();
-                if draws_alike(&config.em) {
-                    config.weights = Default::default();
-                }
-            }
-            Part::Training(_) => forget_warmup(&mut config),
         }
-        config
+        Part::Evaluation(set) => {
+            if set != "dev" {
+                forget_dev(&mut config);
+            }
+            forget_iterations(&mut config);
+            forget_warmup(&mut config);
+            config.pack = Default::default();
+        }
+        // What is chosen by dev may reach them; of the model itself, `history` tells.
+        Part::Sampling(_) => {
+            forget_warmup(&mut config);
+            config.pack = Default::default();
+            config.train = Default::default();
+            if draws_alike(&config.em) {
+                config.weights = Default::default();
+            }
+        }
+        Part::Training(_) => forget_warmup(&mut config),
     }
+    config
 }
 
 /// Whether every question has the same number of samples of the model, whatever the weights: so it is unless `em` has a setting
@@ -263,6 +303,7 @@ mod tests {
         check("evaluation = { n_resamples = 5 }", "xx==xxx");
         check("generator = { weights = 'int8' }", "xxxxxxx");
         check("agent = { top_k = 9 }", "xxxxxxx");
+        check("health = { on_collapse = 'stop', max_failure_rate = 0.0 }", "=======");
         check("health = { on_collapse = 'rollback' }", "====xxx");
         check("seed = 1", "xxxxxxx");
         check("max_tokens = 9", "xxxxxxx");
@@ -294,5 +335,39 @@ mod tests {
         assert_eq!(read("steps"), "mine");
         sharing.fetch(Part::WarmupData, &path("third"), &names).expect("another part has another key");
         assert!(!path("third").exists());
+    }
+
+    #[test]
+    fn samples_of_runs_with_more_or_fewer_are_not_drawn_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        let sharing = |n_samples: u32| sharing(&format!("em = {{ samples = {n_samples} }}"), Some(&path("store")));
+        let n_journaled = |to: &str, n_samples: u32| {
+            sharing(n_samples).fetch_draws(1, &path(to), "work").expect("readable");
+            let journals = ["trajectories", "scores"].map(|name| path(to).join(format!("{name}.jsonl.partial")));
+            journals.map(|path| std::fs::read_to_string(path).unwrap_or_default().lines().skip(1).count())
+        };
+        assert_eq!(n_journaled("first", 4), [0, 0]);
+        // Two questions with three samples each.
+        let rows = |row: &str| -> String {
+            let ids = ["a", "b"].iter().flat_map(|id| (0..3).map(move |idx| (id, idx)));
+            ids.map(|(id, idx)| format!("{{\"question_id\":\"{id}\",\"sample_idx\":{idx},{row}}}\n")).collect()
+        };
+        let trajectory =
+            r#""question":"?","seed":0,"steps":[],"prediction":null,"outcome":"answered","segments":[],"messages":[]"#;
+        std::fs::create_dir(path("drawn")).expect("made");
+        std::fs::write(path("drawn/trajectories.jsonl"), rows(trajectory)).expect("written");
+        let scored = r#""alias_logprobs":[],"n_path_tokens":0,"n_answer_tokens":0"#;
+        std::fs::write(path("drawn/scores.jsonl"), rows(scored)).expect("written");
+        let names = ["scores.jsonl", "trajectories.jsonl"];
+        sharing(3).publish(Part::Sampling(1), &path("drawn"), &names).expect("shared");
+        assert_eq!((n_journaled("fewer", 2), n_journaled("more", 5)), ([4, 4], [6, 6]));
+        // What has begun goes on from its own journal, and runs on a GPU draw what their card draws.
+        std::fs::write(path("more/scores.jsonl.partial"), "").expect("written");
+        assert_eq!(n_journaled("more", 5), [6, 0]);
+        let mut on_gpu = sharing(2);
+        on_gpu.config.device = crate::workbench::Device::Gpu;
+        on_gpu.fetch_draws(1, &path("gpu"), "work").expect("nothing to do");
+        assert!(!path("gpu").exists());
     }
 }

@@ -85,9 +85,9 @@ impl StageSummary {
             let scores: Vec<Scored> = files::read_jsonl(&stage.join("eval-dev").join("scores.jsonl"))?;
             let weights: Vec<Weight> = files::read_jsonl(&stage.join("weights.jsonl"))?;
             Some(report::Diagnostics {
-                n_samples: config.em.samples,
+                n_samples: config.em.most_samples(),
                 ess_mean: it.mean_effective_sample_size,
-                ess_hist: histogram(&effective_sample_sizes, config.em.samples),
+                ess_hist: histogram(&effective_sample_sizes, config.em.most_samples()),
                 weight_hist: weight_histogram(&weights),
                 bound_train: it.bound,
                 bound_dev: Some(weigh(&scores, &config.weights)?.diagnostics.bound),
@@ -340,6 +340,7 @@ mod tests {
             answer_logprob: None,
             best_alias: None,
             log_importance_ratio: None,
+            baseline: 0.0,
         };
         let bins = weight_histogram(&[weight("a", 0.0), weight("a", 1.0), weight("b", 0.0), weight("c", 0.26)]);
         let filled: Vec<(usize, u64)> = bins.into_iter().enumerate().filter(|(_, count)| *count > 0).collect();

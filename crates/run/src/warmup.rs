@@ -1,5 +1,6 @@
 //! Gold decompositions to warm-up trajectories: the agent's own dialogue with the gold turns in the model's place.
 use crate::error::RunError;
+use crate::evidence;
 use crate::files;
 use exsearch_agent::{Agent, ReplayStats};
 use exsearch_corpus::{BadLines, read_gold_trajectories};
@@ -27,7 +28,16 @@ pub fn read_gold(
     seed: u64,
 ) -> Result<Vec<GoldTrajectory>, RunError> {
     let datasets: Vec<&str> = datasets.iter().map(String::as_str).collect();
-    let rows = read_gold_trajectories(path, &datasets, BadLines::Stop)?.rows;
+    draw(read_gold_trajectories(path, &datasets, BadLines::Stop)?.rows, path, limit, seed)
+}
+
+/// Draws `limit` of the gold trajectories of a file by the seed, in file order; all without a limit.
+pub fn draw(
+    rows: Vec<GoldTrajectory>,
+    path: &Path,
+    limit: Option<usize>,
+    seed: u64,
+) -> Result<Vec<GoldTrajectory>, RunError> {
     let needed = limit.unwrap_or(rows.len());
     if needed > rows.len() {
         return Err(RunError::TooFew { path: path.to_owned(), what: "gold trajectories", found: rows.len(), needed });
@@ -70,6 +80,12 @@ pub fn replay(
     }
     stats.pack = packer.stats();
     Ok((trajectories, examples, stats))
+}
+
+/// Of the steps that recorded something in a trajectory: how many there are, and in how many a passage that was shown says it.
+pub fn evidence_shown(trajectory: &Trajectory) -> (usize, usize) {
+    let recorded = || trajectory.steps.iter().filter(|step| step.record.is_some());
+    (recorded().count(), recorded().filter(|step| !evidence::said_by(step).is_empty()).count())
 }
 
 /// As [`replay`], into `dir`: `trajectories.jsonl`, `train.jsonl`, and last `stats.json`; read back where they are there.

@@ -108,6 +108,12 @@ impl Policy {
         Ok(())
     }
 
+    /// Makes it the model that was opened, without whatever was trained or taken up since.
+    pub(crate) fn restart(&mut self) -> Result<(), RunError> {
+        let base = self.base.clone();
+        self.load_checkpoint(&base)
+    }
+
     /// Errors where a generator's settings cannot be had from it.
     pub fn check(&self, config: &GeneratorConfig) -> Result<(), RunError> {
         let is_on_cpu = matches!(self.model, Model::Cpu(_));
@@ -258,5 +264,54 @@ impl CpuModel {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use exsearch_model::gguf::import_gguf;
+
+    /// A random model of a few thousand parameters.
+    pub(crate) fn tiny_policy(dir: &Path) -> Policy {
+        let gguf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/golden/tiny_llama.gguf");
+        let model = dir.join("model");
+        if !model.is_dir() {
+            import_gguf(&gguf, &model).expect("imported");
+        }
+        Policy::open(&model, None, 64, Device::Cpu).expect("a model")
+    }
+
+    #[test]
+    fn a_restarted_policy_learns_as_one_that_learned_nothing_before() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let example = |ids: Vec<u32>| Example {
+            question_id: "q".into(),
+            sample_idx: 0,
+            loss_mask: (0..ids.len()).map(|idx| u8::from(idx > 1)).collect(),
+            ids,
+            weight: 1.0,
+            target_weights: Vec::new(),
+        };
+        let (first, second) = ([example(vec![3, 4, 5, 6])], [example(vec![9, 8, 7, 6])]);
+        for method in [Method::Lora, Method::Full] {
+            let config = TrainConfig { method, lora_rank: 2, ..TrainConfig::default() };
+            let learned = |policy: &mut Policy, examples: &[Example], name: &str| {
+                let dir = folder.path().join(format!("{method:?} {name}"));
+                policy.train(examples, &config, &dir, &mut |_| {}).expect("trained");
+                let weights = if method == Method::Lora { "adapter_model.safetensors" } else { "model.safetensors" };
+                (std::fs::read(dir.join(weights)).expect("written"), dir)
+            };
+            let mut policy = tiny_policy(folder.path());
+            let (_, warmup) = learned(&mut policy, &first, "warm-up");
+            let (on, _) = learned(&mut policy, &second, "on");
+            policy.restart().expect("restarted");
+            let (again, _) = learned(&mut policy, &second, "from the base");
+            let (fresh, _) = learned(&mut tiny_policy(folder.path()), &second, "fresh");
+            assert!(again == fresh && again != on, "{method:?}");
+            policy.restart().expect("restarted");
+            policy.load_checkpoint(&warmup).expect("taken up");
+            assert!(learned(&mut policy, &second, "from the warm-up").0 == on, "{method:?}");
+        }
     }
 }

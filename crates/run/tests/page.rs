@@ -30,6 +30,7 @@ fn trajectory(idx: usize, answer: &str) -> Trajectory {
         question: String::new(),
         sample_idx: 0,
         seed: 0,
+        source: None,
         steps: vec![Step { query: format!("capital of {answer}"), hits: vec![hit], select: None, record: Some(text) }],
         prediction: Some(answer.to_owned()),
         outcome: Outcome::Answered,

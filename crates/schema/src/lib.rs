@@ -21,4 +21,4 @@ pub use generation::{
 pub use passage::{Passage, PassageId};
 pub use question::{EmptyGold, GoldAnswers, GoldStep, GoldTrajectory, QaRecord, Question, Supporting};
 pub use retrieval::{Hit, RetrieveError, Retriever};
-pub use trajectory::{Author, Boundary, Incident, Outcome, Segment, SegmentKind, SelectTurn, Step, Trajectory};
+pub use trajectory::{Author, Boundary, Incident, Outcome, Segment, SegmentKind, SelectTurn, Source, Step, Trajectory};

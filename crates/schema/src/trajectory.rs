@@ -129,6 +129,22 @@ pub enum Outcome {
     Failed(Boundary),
 }
 
+/// Where a trajectory comes from that is not a fresh draw from the model's own answer to the question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// It was sampled in an earlier iteration, and kept.
+    Kept {
+        /// That iteration, from 1.
+        iteration: u32,
+        /// Which of the question's samples it was there.
+        sample_idx: u32,
+    },
+    /// It was sampled with an instruction beside the question that its ids and messages do not hold any more. The log-probs that it was
+    /// sampled with are those behind that instruction.
+    Hinted,
+}
+
 /// One question, answered once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trajectory {
@@ -140,6 +156,9 @@ pub struct Trajectory {
     pub sample_idx: u32,
     /// The seed that its draws came from.
     pub seed: u64,
+    /// Where it comes from; absent for a fresh draw.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
     /// What was searched and found.
     pub steps: Vec<Step>,
     /// The predicted answer; absent when the trajectory failed.
@@ -198,8 +217,21 @@ impl Trajectory {
         if self.searches().any(is_untold) {
             return None;
         }
-        let logprobs = || self.searches().flat_map(|turn| &turn.logprobs);
-        Some((logprobs().copied().map(f64::from).sum(), logprobs().count()))
+        Some((self.path_logprobs().map(f64::from).sum(), self.path_logprobs().count()))
+    }
+
+    /// log b(z | x) under what was sampled from, in nats, of the turns that [`Trajectory::path_logprob`] sums over; `None` likewise.
+    pub fn behaviour_logprob(&self) -> Option<f64> {
+        let is_untold = |turn: &Segment| turn.finish.is_some() && turn.behaviour_logprobs.len() < turn.ids.len();
+        if self.searches().any(is_untold) {
+            return None;
+        }
+        Some(self.searches().flat_map(|turn| &turn.behaviour_logprobs).copied().map(f64::from).sum())
+    }
+
+    /// log p of each token that [`Trajectory::path_logprob`] sums over, as far as the generator told them.
+    pub fn path_logprobs(&self) -> impl Iterator<Item = f32> {
+        self.searches().flat_map(|turn| &turn.logprobs).copied()
     }
 
     /// The model's turns before its answer.

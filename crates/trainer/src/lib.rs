@@ -2,16 +2,20 @@
 //!
 //! The loss of an optimizer step is `sum_e w_e sum_t mask_t · -log p(token_t) / sum_e sum_t mask_t` over the step's
 //! examples e: the M-step's objective of arXiv 2505.20128 equation 8 up to the constant that the optimizer does not see.
-//! The weight stands in the numerator only, so a sample that explains the answer badly teaches less, not the same.
+//! The weight stands in the numerator only, so a sample that explains the answer badly teaches less, not the same. An example may
+//! weigh its tokens differently ([`Example::target_weights`]), and the loss may hold penalties (`lesson.rs`).
 //!
 //! Knows nothing of agents, questions or retrieval: it meets them in `train.jsonl`.
+mod lesson;
 mod on_cpu;
 
 pub use exsearch_kernels::Adamw;
+pub use lesson::{Lesson, Settled};
 
 use exsearch_kernels::SplitMix64;
 use exsearch_model::decoder::{Adapter, Decoder, LoraConfig};
 use exsearch_schema::Example;
+use lesson::Penalties;
 use on_cpu::OnCpu;
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +49,12 @@ pub struct TrainConfig {
     pub epsilon: f32,
     /// The gradient is scaled down to this norm when it is longer.
     pub max_grad_norm: f32,
+    /// How much a target's distance from where training began counts: `½ (log p - log p_start)²`, which is the KL divergence to the
+    /// stage's first policy to second order. Costs a forward pass over all examples before the first step. Default 0, off.
+    pub anchor_kl: f32,
+    /// How much falling likelihood of good turns counts (λ of arXiv 2512.04220): `weight · (log p_start - log p)` of tokens
+    /// that fell, in turns that fell. Costs as `anchor_kl` does. Default 0, off.
+    pub likelihood_drop_penalty: f32,
     /// Memory in MB for what the layers keep for the backward pass: 0.7 MB a token of SmolLM2-135M. Of longer examples the
     /// first layers are computed again instead. Changes speed and memory, never results.
     pub activation_mb: usize,
@@ -137,9 +147,11 @@ pub trait Learner {
     /// The longest example it takes, in tokens.
     fn max_positions(&self) -> usize;
 
-    /// Computes the gradient of a step's loss in place of the one before, and keeps it. In the loss each target of an example
-    /// counts `example.weight / n_targets`, `n_targets` being the targets of the whole batch.
-    fn learn(&mut self, batch: &[&Example], n_targets: usize) -> Measured;
+    /// Computes the gradient of a step's loss, the sum of its lessons', in place of the one before, and keeps it.
+    fn learn(&mut self, batch: &[Lesson<'_>]) -> Measured;
+
+    /// log p of each target of each lesson, as [`Learner::learn`] would find it. The kept gradient is lost.
+    fn logprobs(&mut self, batch: &[Lesson<'_>]) -> Vec<Vec<f32>>;
 
     /// Updates the parameters by the kept gradient, multiplied with `factor` first.
     fn update(&mut self, settings: &Adamw, factor: f32);
@@ -185,6 +197,8 @@ impl Default for TrainConfig {
             beta2: 0.999,
             epsilon: 1e-8,
             max_grad_norm: 1.0,
+            anchor_kl: 0.0,
+            likelihood_drop_penalty: 0.0,
             activation_mb: 1024,
             seed: 42,
         }
@@ -219,6 +233,12 @@ impl TrainConfig {
         for (name, value) in positive {
             if !(value > 0.0 && value.is_finite()) {
                 return Err(TrainError::Config(format!("train.{name} must be positive, not {value}")));
+            }
+        }
+        let not_negative = [("anchor_kl", self.anchor_kl), ("likelihood_drop_penalty", self.likelihood_drop_penalty)];
+        for (name, value) in not_negative {
+            if !(value >= 0.0 && value.is_finite()) {
+                return Err(TrainError::Config(format!("train.{name} must be 0 (off) or more, not {value}")));
             }
         }
         if !(0.0..=1.0).contains(&self.warmup_ratio) {
@@ -264,17 +284,29 @@ pub fn train_learner(
 ) -> Result<(), TrainError> {
     config.check()?;
     let examples: Vec<&Example> =
-        examples.iter().filter(|example| example.weight != 0.0 && example.n_target_tokens() > 0).collect();
+        examples.iter().filter(|example| example.token_weights().iter().any(|weight| *weight != 0.0)).collect();
     check_examples(&examples, learner)?;
+    let penalties = config.penalties();
+    let starts: Option<Vec<Vec<f32>>> = (!penalties.are_off()).then(|| {
+        let batches = examples.chunks(config.batch_size);
+        let start_of = |batch: &[&Example]| {
+            let lessons = batch.iter().map(|example| Lesson::new(example, 1, penalties, None));
+            learner.logprobs(&lessons.collect::<Vec<_>>())
+        };
+        batches.flat_map(start_of).collect()
+    });
     let n_steps = config.epochs * examples.len().div_ceil(config.batch_size);
     let (mut step, mut n_updates, mut n_skipped_in_a_row) = (0, 0, 0);
     for epoch in 0..config.epochs {
         let order = shuffled(examples.len(), config.seed.wrapping_add(epoch as u64));
         for batch in order.chunks(config.batch_size) {
             step += 1;
-            let batch: Vec<&Example> = batch.iter().map(|&idx| examples[idx]).collect();
-            let n_target_tokens = batch.iter().map(|example| example.n_target_tokens()).sum();
-            let measured = learner.learn(&batch, n_target_tokens);
+            let n_target_tokens = batch.iter().map(|&idx| examples[idx].n_target_tokens()).sum();
+            let lesson = |&idx: &usize| {
+                let start = starts.as_ref().map(|starts| starts[idx].as_slice());
+                Lesson::new(examples[idx], n_target_tokens, penalties, start)
+            };
+            let measured = learner.learn(&batch.iter().map(lesson).collect::<Vec<_>>());
             let report = StepReport {
                 step,
                 n_steps,
@@ -283,7 +315,7 @@ pub fn train_learner(
                 grad_norm: measured.grad_norm,
                 learning_rate: config.learning_rate_at(step, n_steps),
                 n_target_tokens,
-                n_tokens: batch.iter().map(|example| example.ids.len()).sum(),
+                n_tokens: batch.iter().map(|&idx| examples[idx].ids.len()).sum(),
                 skipped: !(measured.loss.is_finite() && measured.grad_norm.is_finite()),
             };
             if report.skipped {
@@ -322,8 +354,14 @@ fn check_examples(examples: &[&Example], learner: &dyn Learner) -> Result<(), Tr
         if example.ids.iter().any(|id| *id as usize >= learner.vocab_size()) {
             return Err(malformed("a token id is outside the model's vocabulary; was it made with another tokenizer?"));
         }
-        if !example.weight.is_finite() {
+        if !example.token_weights().iter().all(|weight| weight.is_finite()) {
             return Err(malformed("the weight is not finite"));
+        }
+        if example.weight < 0.0 {
+            return Err(malformed("the weight is below 0, as only single tokens' may be (target_weights)"));
+        }
+        if !example.target_weights.is_empty() && example.target_weights.len() != example.n_target_tokens() {
+            return Err(malformed("target_weights and the learned tokens differ in number"));
         }
         let (length, limit) = (example.ids.len(), learner.max_positions());
         if length > limit {
@@ -334,6 +372,10 @@ fn check_examples(examples: &[&Example], learner: &dyn Learner) -> Result<(), Tr
 }
 
 impl TrainConfig {
+    fn penalties(&self) -> Penalties {
+        Penalties { drop: self.likelihood_drop_penalty, anchor: self.anchor_kl }
+    }
+
     fn adamw(&self, learning_rate: f32, step: i32) -> Adamw {
         let Self { beta1, beta2, epsilon, weight_decay, .. } = *self;
         Adamw { learning_rate, beta1, beta2, epsilon, weight_decay, step }

@@ -1,7 +1,6 @@
 //! A [`Student`] as the loop's [`Learner`]: several short examples in a pass, their gradients added.
-use crate::{Adamw, Learner, Measured, Student};
-use exsearch_model::decoder::{Decoder, Gradients, Sequence, Tape};
-use exsearch_schema::Example;
+use crate::{Adamw, Learner, Lesson, Measured, Student};
+use exsearch_model::decoder::{Decoder, Gradients, Learned, Reweigh, Sequence, Tape};
 
 pub(crate) struct OnCpu<'a> {
     student: Student<'a>,
@@ -29,6 +28,36 @@ impl<'a> OnCpu<'a> {
         Self { student, gradients, is_clear: true, tape: Tape::new(activation_bytes), moments }
     }
 
+    /// Adds the gradients of lessons to none.
+    fn pass_over(&mut self, batch: &[Lesson<'_>], mut reweigh: Option<Reweigh<'_>>) -> Vec<Learned> {
+        let Self { student, gradients, is_clear, tape, .. } = self;
+        if !std::mem::take(is_clear) {
+            gradients.clear();
+        }
+        let sequences: Vec<Sequence<'_>> =
+            batch.iter().map(|Lesson { ids, weights, .. }| Sequence { ids, weights }).collect();
+        let mut n_done = 0;
+        let mut learn = |sequences: &[Sequence<'_>]| {
+            let first = n_done;
+            n_done += sequences.len();
+            let mut of_pass;
+            let reweigh: Option<Reweigh<'_>> = match &mut reweigh {
+                None => None,
+                Some(reweigh) => {
+                    of_pass = |idx, logprobs: &[f32]| reweigh(first + idx, logprobs);
+                    Some(&mut of_pass)
+                }
+            };
+            match student {
+                Student::Adapter { decoder, adapter } => {
+                    decoder.learn_reweighed(Some(adapter), sequences, reweigh, gradients, tape)
+                }
+                Student::Full(decoder) => decoder.learn_reweighed(None, sequences, reweigh, gradients, tape),
+            }
+        };
+        passes(&sequences).map(&mut learn).collect()
+    }
+
     fn decoder(&self) -> &Decoder {
         match &self.student {
             Student::Adapter { decoder, .. } => decoder,
@@ -46,28 +75,37 @@ impl Learner for OnCpu<'_> {
         self.decoder().max_positions()
     }
 
-    fn learn(&mut self, batch: &[&Example], n_targets: usize) -> Measured {
-        let Self { student, gradients, is_clear, tape, .. } = self;
-        if !std::mem::take(is_clear) {
-            gradients.clear();
-        }
-        let weights = |example: &&Example| -> Vec<f32> {
-            let weight = example.weight / n_targets as f32;
-            example.loss_mask.iter().map(|mask| f32::from(*mask) * weight).collect()
-        };
-        let weights: Vec<Vec<f32>> = batch.iter().map(weights).collect();
-        let sequences: Vec<Sequence<'_>> =
-            batch.iter().zip(&weights).map(|(example, weights)| Sequence { ids: &example.ids, weights }).collect();
+    fn learn(&mut self, batch: &[Lesson<'_>]) -> Measured {
         let (mut loss, mut nll) = (0.0, 0.0);
-        for sequences in passes(&sequences) {
-            let learned = match student {
-                Student::Adapter { decoder, adapter } => decoder.learn(Some(adapter), sequences, gradients, tape),
-                Student::Full(decoder) => decoder.learn(None, sequences, gradients, tape),
-            };
-            loss += learned.loss;
-            nll += learned.nll;
+        if batch.iter().any(Lesson::is_penalized) {
+            self.pass_over(
+                batch,
+                Some(&mut |idx, logprobs| {
+                    let settled = batch[idx].settle(logprobs);
+                    loss += settled.loss;
+                    nll -= logprobs.iter().copied().map(f64::from).sum::<f64>();
+                    settled.weights
+                }),
+            );
+        } else {
+            for learned in self.pass_over(batch, None) {
+                loss += learned.loss;
+                nll += learned.nll;
+            }
         }
-        Measured { loss, nll, grad_norm: gradients.norm() }
+        Measured { loss, nll, grad_norm: self.gradients.norm() }
+    }
+
+    fn logprobs(&mut self, batch: &[Lesson<'_>]) -> Vec<Vec<f32>> {
+        let mut found = vec![Vec::new(); batch.len()];
+        self.pass_over(
+            batch,
+            Some(&mut |idx, logprobs| {
+                found[idx] = logprobs.to_vec();
+                vec![0.0; logprobs.len()]
+            }),
+        );
+        found
     }
 
     fn update(&mut self, settings: &Adamw, factor: f32) {

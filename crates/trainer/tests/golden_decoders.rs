@@ -35,6 +35,7 @@ fn examples(golden: &Value) -> Vec<Example> {
         ids: numbers(&ids),
         loss_mask: numbers(&mask),
         weight,
+        target_weights: Vec::new(),
     })
     .collect()
 }
@@ -202,4 +203,91 @@ fn weights_scale_what_is_learned() {
     };
     let losses = [gain(0.1), gain(0.5), gain(0.9)];
     assert!(losses[0] > losses[1] && losses[1] > losses[2], "{losses:?}");
+}
+
+fn train_llama(examples: &[Example], config: &TrainConfig) -> (Vec<StepReport>, Adapter) {
+    let decoder = load_decoder(&folder("llama_tied"), MAX_TOKENS).expect("a checkpoint");
+    let mut adapter = load_adapter(&folder("llama_tied").join("adapter"), decoder.config()).expect("an adapter");
+    let mut steps = Vec::new();
+    let student = Student::Adapter { decoder: &decoder, adapter: &mut adapter };
+    train(student, examples, config, &mut |step| steps.push(step.clone())).expect("trained");
+    (steps, adapter)
+}
+
+/// An example whose tokens count differently is the sum of two examples, each with some of the tokens.
+#[test]
+fn tokens_may_count_differently_and_below_zero() {
+    let whole = examples(&golden("llama_tied")).swap_remove(0);
+    let last = whole.loss_mask.iter().rposition(|mask| *mask == 1).expect("a target");
+    let part = |is_answer: bool, weight: f32| {
+        let mask = |(position, mask): (usize, &u8)| if (position == last) == is_answer { *mask } else { 0 };
+        let loss_mask: Vec<u8> = whole.loss_mask.iter().enumerate().map(mask).collect();
+        let target_weights = vec![weight; loss_mask.iter().filter(|mask| **mask == 1).count()];
+        Example { loss_mask, target_weights, ..whole.clone() }
+    };
+    let parts = [part(false, -0.25), part(true, 0.75)];
+    let mut target_weights = vec![-0.25; whole.n_target_tokens() - 1];
+    target_weights.push(0.75);
+    let whole = Example { target_weights, ..whole };
+    let config = TrainConfig { epochs: 1, batch_size: 2, ..config(Method::Lora) };
+    let ([one], [two]) =
+        (&train_llama(std::slice::from_ref(&whole), &config).0[..], &train_llama(&parts, &config).0[..])
+    else {
+        panic!("one step each");
+    };
+    assert!((one.loss - two.loss).abs() < 1e-5, "{} {}", one.loss, two.loss);
+    assert!((one.grad_norm - two.grad_norm).abs() < 1e-4 * one.grad_norm, "{} {}", one.grad_norm, two.grad_norm);
+    assert_eq!(one.n_target_tokens, two.n_target_tokens);
+    let refused = |example: Example| {
+        let decoder = load_decoder(&folder("llama_tied"), MAX_TOKENS).expect("a checkpoint");
+        let mut adapter = config.new_adapter(&decoder);
+        let student = Student::Adapter { decoder: &decoder, adapter: &mut adapter };
+        train(student, &[example], &config, &mut |_| {}).expect_err("refused").to_string()
+    };
+    assert!(refused(Example { target_weights: vec![1.0], ..whole.clone() }).contains("differ in number"));
+    assert!(refused(Example { target_weights: Vec::new(), weight: -1.0, ..whole }).contains("below 0"));
+}
+
+/// Penalties are 0 at the start, so that the first step is the same; later they hold log-probs where they were.
+#[test]
+fn penalties_hold_what_has_been_learned_before() {
+    let golden = golden("llama_tied");
+    // One example pulls up, the other pushes down.
+    let mut examples = examples(&golden);
+    examples.truncate(2);
+    examples[1].target_weights = vec![-0.5; examples[1].n_target_tokens()];
+    let config = TrainConfig { epochs: 40, ..config(Method::Lora) };
+    let nll_of = |config: &TrainConfig| {
+        let (steps, _) = train_llama(&examples, config);
+        (steps[0].clone(), (steps[0].nll - steps[steps.len() - 1].nll).abs())
+    };
+    let (first, free) = nll_of(&config);
+    let (first_held, held) = nll_of(&TrainConfig { anchor_kl: 100.0, ..config.clone() });
+    assert_eq!(first.grad_norm, first_held.grad_norm);
+    assert!((first.loss - first_held.loss).abs() < 1e-6, "{} {}", first.loss, first_held.loss);
+    assert!(held < 0.5 * free, "{held} of {free}");
+    // A good token that falls is held; alone, a bad example makes the good one fall.
+    examples[0].weight = 0.01;
+    let fallen = |penalty: f32| {
+        let config = TrainConfig { likelihood_drop_penalty: penalty, ..config.clone() };
+        let (_, adapter) = train_llama(&examples, &config);
+        let decoder = load_decoder(&folder("llama_tied"), MAX_TOKENS).expect("a checkpoint");
+        logprob(&decoder, &adapter, &examples[0])
+    };
+    let (free, held) = (fallen(0.0), fallen(200.0));
+    assert!(held > free + 1e-3, "{held} {free}");
+}
+
+/// log p of an example's targets.
+fn logprob(decoder: &Decoder, adapter: &Adapter, example: &Example) -> f64 {
+    let mut cache = KvCache::new(decoder.config());
+    let mut chunks = [Chunk { cache: &mut cache, tokens: &example.ids }];
+    let rows: Vec<usize> = (0..example.ids.len()).collect();
+    let hidden = decoder.forward(Some(adapter), &mut chunks, &rows, &mut Workspace::default());
+    let mut logits = Vec::new();
+    decoder.logits(&hidden, &mut logits);
+    let rows: Vec<&[f32]> = logits.chunks_exact(decoder.config().vocab_size).collect();
+    let targets = (1..example.ids.len()).filter(|position| example.loss_mask[*position] == 1);
+    let of = |position: usize| exsearch_kernels::log_softmax_at(rows[position - 1], example.ids[position] as usize);
+    targets.map(|position| f64::from(of(position))).sum()
 }

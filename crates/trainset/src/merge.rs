@@ -1,7 +1,7 @@
 //! Equal trajectories of a question to one of them, which carries the weight of all.
 //!
 //! A peaked policy draws the same trajectory again and again: more than half of the M samples in the later iterations of the
-//! quickstart. Equal trajectories have the same gradient, so one example with their summed weight is the same M-step
+//! quickstart. Equal trajectories have the same gradient, so one example with their summed weights and baselines is the same M-step
 //! objective for a part of the cost.
 use crate::Weight;
 use exsearch_schema::{Segment, SegmentKind, Trajectory};
@@ -18,7 +18,9 @@ pub fn merge_equal(trajectories: &[Trajectory], weights: &[Weight]) -> Vec<Optio
             // Failed ones are counted as such, each.
             _ if weight.best_alias.is_none() => merged.push(Some(weight.clone())),
             Some(&first) => {
-                merged[first].as_mut().expect("a first one keeps its weight").weight += weight.weight;
+                let first = merged[first].as_mut().expect("a first one keeps its weight");
+                first.weight += weight.weight;
+                first.baseline += weight.baseline;
                 merged.push(None);
             }
             None => {

@@ -4,6 +4,10 @@
 //! (prompts, headers, passages), and [`SegmentKind::Broken`] turns (cut, malformed, refused, or a choice of passages that do
 //! not exist), which stay in the context so that the turns after them are learned where they were sampled. The model's own
 //! answer is replaced by the gold one. Nothing is ever truncated: what is too long is left out and counted.
+//!
+//! With a baseline b_m (see [`crate::ControlVariate`]) the turns of the search count w_m - b_m. The baseline belongs to everything that
+//! was sampled before the answer: broken turns count -b_m, and so does the path of a trajectory that failed. Were they left out, what
+//! was sampled would decide whether its baseline counts, and the baseline's mean would not be 0.
 use crate::{TrainsetError, Weight};
 use exsearch_schema::{Author, Example, Outcome, Segment, SegmentKind, Trajectory};
 use serde::{Deserialize, Serialize};
@@ -14,7 +18,8 @@ use serde::{Deserialize, Serialize};
 pub struct PackConfig {
     /// Longer examples are left out and counted. Default 2048.
     pub max_tokens: usize,
-    /// Trajectories that weigh less are left out and counted, and so are those of weight 0. Default 0.001.
+    /// Trajectories that weigh less are left out and counted, and so are those of weight 0, unless they have a baseline of at least as
+    /// much. Default 0.001.
     pub min_weight: f64,
     /// Whether select turns become examples of their own, with the weight of their trajectory. Default on.
     pub select_turns: bool,
@@ -95,10 +100,17 @@ impl Packer {
             });
         }
         let answer_idx = trajectory.segments.iter().position(|segment| segment.kind == SegmentKind::Answer);
-        let (Some(answer_idx), Some(best_alias)) = (answer_idx, weight.best_alias) else {
+        let path = &trajectory.segments[..answer_idx.unwrap_or(trajectory.segments.len())];
+        let counts = Counts::of(weight);
+        let (Some(_), Some(best_alias)) = (answer_idx, weight.best_alias) else {
             self.stats.n_trajectories += 1;
             self.stats.n_failed += 1;
-            return Ok(Vec::new());
+            if counts.broken == 0.0 {
+                return Ok(Vec::new());
+            }
+            let mut dialogue = Tokens::default();
+            dialogue.extend(path, counts);
+            return Ok(self.examples(trajectory, dialogue, path, counts));
         };
         let answer = answers.get(best_alias).ok_or_else(|| TrainsetError::NoSuchAnswer {
             question_id: trajectory.question_id.clone(),
@@ -106,14 +118,15 @@ impl Packer {
             n_answers: answers.len(),
         })?;
         self.stats.n_trajectories += 1;
-        if weight.weight <= 0.0 || weight.weight < self.config.min_weight {
+        let most = weight.weight.max(weight.baseline);
+        if most <= 0.0 || most < self.config.min_weight {
             self.stats.n_below_min_weight += 1;
             return Ok(Vec::new());
         }
         let mut dialogue = Tokens::default();
-        dialogue.extend(&trajectory.segments[..answer_idx]);
-        dialogue.push(answer, true);
-        Ok(self.examples(trajectory, dialogue, &trajectory.segments[..answer_idx], weight.weight as f32))
+        dialogue.extend(path, counts);
+        dialogue.push(answer, counts.answer);
+        Ok(self.examples(trajectory, dialogue, path, counts))
     }
 
     /// Counts a trajectory whose weight an equal one carries.
@@ -129,9 +142,10 @@ impl Packer {
             self.stats.n_incomplete += 1;
             return Vec::new();
         }
+        let counts = Counts { search: 1.0, broken: 0.0, answer: 1.0 };
         let mut dialogue = Tokens::default();
-        dialogue.extend(&trajectory.segments);
-        self.examples(trajectory, dialogue, &trajectory.segments, 1.0)
+        dialogue.extend(&trajectory.segments, counts);
+        self.examples(trajectory, dialogue, &trajectory.segments, counts)
     }
 
     fn examples(
@@ -139,10 +153,10 @@ impl Packer {
         trajectory: &Trajectory,
         dialogue: Tokens,
         segments: &[Segment],
-        weight: f32,
+        counts: Counts,
     ) -> Vec<Example> {
         let mut examples = Vec::new();
-        if let Some(example) = self.example(trajectory, dialogue, weight) {
+        if let Some(example) = self.example(trajectory, dialogue, counts) {
             self.stats.n_dialogues += 1;
             self.stats.n_broken_turns += n_broken(segments);
             examples.push(example);
@@ -151,55 +165,86 @@ impl Packer {
             return examples;
         }
         for select in trajectory.steps.iter().filter_map(|step| step.select.as_ref()) {
-            if n_broken(&select.segments) > 0 {
-                self.stats.n_broken_selects += 1;
+            let is_broken = n_broken(&select.segments) > 0;
+            self.stats.n_broken_selects += usize::from(is_broken);
+            if is_broken && counts.broken == 0.0 {
                 continue;
             }
             let mut tokens = Tokens::default();
-            tokens.extend(&select.segments);
-            if let Some(example) = self.example(trajectory, tokens, weight) {
-                self.stats.n_selects += 1;
+            tokens.extend(&select.segments, counts);
+            if let Some(example) = self.example(trajectory, tokens, counts) {
+                self.stats.n_selects += usize::from(!is_broken);
                 examples.push(example);
             }
         }
         examples
     }
 
-    fn example(&mut self, trajectory: &Trajectory, tokens: Tokens, weight: f32) -> Option<Example> {
-        let Tokens { ids, loss_mask } = tokens;
+    fn example(&mut self, trajectory: &Trajectory, tokens: Tokens, counts: Counts) -> Option<Example> {
+        let Tokens { ids, loss_mask, mut weights } = tokens;
         if ids.len() > self.config.max_tokens {
             self.stats.n_too_long += 1;
             return None;
         }
-        let question_id = trajectory.question_id.clone();
-        let example = Example { question_id, sample_idx: trajectory.sample_idx, ids, loss_mask, weight };
+        if counts.broken == 0.0 {
+            // Search and answer count the same.
+            weights.clear();
+        }
+        let (question_id, sample_idx) = (trajectory.question_id.clone(), trajectory.sample_idx);
+        let example =
+            Example { question_id, sample_idx, ids, loss_mask, weight: counts.answer, target_weights: weights };
         self.stats.n_tokens += example.ids.len();
         self.stats.n_target_tokens += example.n_target_tokens();
         Some(example)
     }
 }
 
-/// Ids and masks of equal lengths.
+/// What a token counts, by what it is part of.
+#[derive(Clone, Copy)]
+struct Counts {
+    search: f32,
+    broken: f32,
+    answer: f32,
+}
+
+impl Counts {
+    fn of(weight: &Weight) -> Self {
+        Self {
+            search: (weight.weight - weight.baseline) as f32,
+            broken: -weight.baseline as f32,
+            answer: weight.weight as f32,
+        }
+    }
+}
+
+/// Ids and masks of equal lengths, and what the learned ones count.
 #[derive(Default)]
 struct Tokens {
     ids: Vec<u32>,
     loss_mask: Vec<u8>,
+    weights: Vec<f32>,
 }
 
 impl Tokens {
-    fn extend(&mut self, segments: &[Segment]) {
+    fn extend(&mut self, segments: &[Segment], counts: Counts) {
         for segment in segments {
-            let is_target = match (segment.author, segment.kind) {
-                (Author::Environment, _) | (_, SegmentKind::Prompt | SegmentKind::Broken) => false,
-                (Author::Model, SegmentKind::Search | SegmentKind::Answer) => true,
+            let weight = match (segment.author, segment.kind) {
+                (Author::Environment, _) | (_, SegmentKind::Prompt) => 0.0,
+                (Author::Model, SegmentKind::Broken) => counts.broken,
+                (Author::Model, SegmentKind::Search) => counts.search,
+                (Author::Model, SegmentKind::Answer) => counts.answer,
             };
-            self.push(&segment.ids, is_target);
+            self.push(&segment.ids, weight);
         }
     }
 
-    fn push(&mut self, ids: &[u32], is_target: bool) {
+    fn push(&mut self, ids: &[u32], weight: f32) {
+        let is_target = weight != 0.0;
         self.ids.extend_from_slice(ids);
         self.loss_mask.resize(self.ids.len(), u8::from(is_target));
+        if is_target {
+            self.weights.resize(self.weights.len() + ids.len(), weight);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Trajectories to log p(y | x, z): the gold answers scored after the context in which the model was asked for one.
 //!
 //! Knows the model as [`Scorer`] only.
-use exsearch_schema::{ChatCodec, GoldAnswers, ScoreRequest, Scorer, Trajectory};
+use exsearch_schema::{ChatCodec, GoldAnswers, ScoreRequest, Scorer, Source, Trajectory};
 use serde::{Deserialize, Serialize};
 
 /// The gold answers after one trajectory.
@@ -29,6 +29,9 @@ pub struct Scored {
     /// How right the trajectory's own answer is. Whoever knows gold texts and metrics fills it in; weights by reward need it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rewards: Option<Rewards>,
+    /// Where the trajectory comes from, if it is no fresh draw.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
     /// Why there are no scores.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<ScoreFailure>,
@@ -124,6 +127,7 @@ fn scored(trajectory: &Trajectory, n_answer_tokens: usize, result: Result<Vec<f3
         n_path_tokens: path.map_or(0, |(_, n_tokens)| n_tokens),
         n_answer_tokens: if failure.is_none() { n_answer_tokens } else { 0 },
         rewards: None,
+        source: trajectory.source.clone(),
         failure,
     }
 }

@@ -1,7 +1,7 @@
 //! The tests that METHOD.md's list of the reference code's defects asks for, by their numbers.
 use crate::{
     PackConfig, Packer, ScoreFailure, Scored, TrainsetError, Weight, WeightKind, WeightsConfig, answer_turns, score,
-    weigh,
+    score_paths, weigh,
 };
 use exsearch_schema::{
     Author, ChatCodec, ChatError, Finish, GoldAnswers, Hit, Message, Outcome, ScoreError, ScoreRequest, Scorer,
@@ -23,6 +23,7 @@ fn scored(question_id: &str, sample_idx: u32, alias_logprobs: &[f32]) -> Scored 
         n_path_tokens: 0,
         n_answer_tokens: 1,
         rewards: None,
+        source: None,
         failure,
     }
 }
@@ -54,6 +55,7 @@ fn trajectory(segments: Vec<Segment>) -> Trajectory {
         question: "Who?".to_owned(),
         sample_idx: 0,
         seed: 0,
+        source: None,
         steps: Vec::new(),
         prediction: Some("x".to_owned()),
         outcome: Outcome::Answered,
@@ -80,6 +82,7 @@ fn weight(weight: f64) -> Weight {
         answer_logprob: Some(-1.0),
         best_alias: Some(0),
         log_importance_ratio: Some(0.0),
+        baseline: 0.0,
     }
 }
 
@@ -367,12 +370,41 @@ fn equal_trajectories_are_learned_once_with_the_weight_of_all() {
     let trajectories = [searched(), other_answer, other_search, other_kind, other_select, other_question, failed];
     let mut weights = vec![weight(0.125); 7];
     weights[6].best_alias = None;
-    let merged: Vec<Option<f64>> = crate::merge_equal(&trajectories, &weights)
+    (weights[0].baseline, weights[1].baseline) = (0.5, 0.25);
+    let merged: Vec<Option<(f64, f64)>> = crate::merge_equal(&trajectories, &weights)
         .into_iter()
-        .map(|weight| weight.map(|weight| weight.weight))
+        .map(|weight| weight.map(|weight| (weight.weight, weight.baseline)))
         .collect();
-    let one = Some(0.125);
-    assert_eq!(merged, [Some(0.25), None, one, one, one, one, one]);
+    let one = Some((0.125, 0.0));
+    assert_eq!(merged, [Some((0.25, 0.75)), None, one, one, one, one, one]);
+}
+
+#[test]
+fn a_baseline_lowers_all_that_was_sampled_before_the_answer_and_only_that() {
+    let pack = |sampled: &Trajectory, weight: &Weight| {
+        let mut packer = Packer::new(PackConfig::default()).expect("the settings hold");
+        let examples = packer.sampled(sampled, weight, &[vec![9, END]]).expect("they belong together");
+        (examples, packer.stats())
+    };
+    let with_baseline = |of: f64| Weight { baseline: 0.5, ..weight(of) };
+    let (examples, stats) = pack(&with_select(searched(), SegmentKind::Broken), &with_baseline(0.25));
+    assert_eq!(examples[0].loss_mask, [0, 0, 1, 1, 0, 0, 1, 0, 1, 1], "the broken turn counts too");
+    assert_eq!(examples[0].token_weights(), [0.0, 0.0, -0.25, -0.25, 0.0, 0.0, -0.5, 0.0, 0.25, 0.25]);
+    assert_eq!(examples[1].token_weights(), [0.0, 0.0, -0.5, -0.5]);
+    assert_eq!((stats.n_broken_selects, stats.n_selects, stats.n_dialogues), (1, 0, 1));
+    // One that gives no answer has a path all the same, with nothing of an answer to learn.
+    let (examples, stats) = pack(&searched(), &with_baseline(0.0));
+    assert_eq!(examples[0].target_weights, [-0.5, -0.5, -0.5]);
+    assert_eq!(stats.n_below_min_weight, 0);
+    let failed = Weight { best_alias: None, answer_logprob: None, ..with_baseline(0.0) };
+    let (examples, stats) = pack(&trajectory(searched().segments[..4].to_vec()), &failed);
+    assert_eq!(examples[0].token_weights(), [0.0, 0.0, -0.5, -0.5, 0.0, 0.0, -0.5]);
+    assert_eq!((stats.n_failed, stats.n_dialogues), (1, 1));
+    // Without a baseline nothing of this is in a file, and files of before read.
+    let (examples, _) = pack(&searched(), &weight(0.25));
+    let line = serde_json::to_string(&examples[0]).expect("plain data");
+    assert!(!line.contains("target_weights"), "{line}");
+    assert_eq!(serde_json::from_str::<exsearch_schema::Example>(&line).expect("it reads back"), examples[0]);
 }
 
 #[test]
@@ -408,4 +440,20 @@ fn inputs_that_do_not_belong_together_are_errors() {
     assert!(Packer::new(PackConfig { min_weight: f64::NAN, ..PackConfig::default() }).is_err());
     assert!(serde_json::from_str::<WeightsConfig>(r#"{"knd":"uniform"}"#).is_err());
     assert_eq!(weigh(&[], &WeightsConfig::default()).expect("nothing is fine").diagnostics.n_questions, 0);
+}
+
+#[test]
+fn paths_are_scored_turn_by_turn_behind_what_was_recorded() {
+    let (sampled, mut unlucky) = (with_select(searched(), SegmentKind::Broken), searched());
+    unlucky.segments[0].ids[0] = 13;
+    let mut scorer = NatScorer { seen: Vec::new() };
+    let found = score_paths(&[&unlucky, &sampled, &searched()], &mut scorer);
+    assert_eq!(found, [Err(ScoreError("unlucky".to_owned())), Ok(-5.0), Ok(-3.0)]);
+    let contexts: Vec<&[u32]> = scorer.seen[2..5].iter().map(|request| request.context.as_slice()).collect();
+    assert_eq!(contexts, [&[1, 2][..], &[1, 2, 3, END, 4, 5], &[70, 71]]);
+    assert_eq!(scorer.seen[4].continuations, [vec![72, END]]);
+    assert_eq!(sampled.behaviour_logprob(), Some(-2.5));
+    let mut untold = searched();
+    untold.segments[1].behaviour_logprobs.clear();
+    assert_eq!(untold.behaviour_logprob(), None);
 }

@@ -5,7 +5,9 @@
 //! Everything else is an option: other kinds of weights ([`WeightKind`]); `correct_sampling` multiplies by p(z | x) / b(z | x)
 //! where trajectories came from another distribution b (temperature, top-p); tempering, a null trajectory and a cap keep single
 //! trajectories from taking all; questions that teach nothing can be left out.
+use crate::baseline::{Draw, leave_one_out};
 use crate::{Rewards, Scored, TrainsetError};
+use exsearch_schema::Source;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,6 +33,9 @@ pub struct WeightsConfig {
     pub null_logprob: Option<f64>,
     /// The most that one trajectory may weigh; what is above is lost. Default none.
     pub max_weight: Option<f64>,
+    /// What is subtracted from the weight of a trajectory where its path is learned, z in log p(z | x), and not where the answer is.
+    /// Default `none`.
+    pub control_variate: ControlVariate,
     /// Whether questions that every sample answers right (reward 1) contribute nothing. Default off.
     pub drop_all_right: bool,
     /// Whether questions that no sample answers even partly right (reward 0) contribute nothing. Default off.
@@ -65,6 +70,17 @@ pub enum WeightKind {
     /// model's turns and the answer, divided by its sum over `reference_batch` trajectories of whatever questions. It grows with
     /// the loss (github.com/mangopy/SearchLM, `src/tuning/trainer.py`: the exponential goes to a misspelt name).
     Reference,
+}
+
+/// A baseline b_m of the weights w_m: `sum_m (w_m - b_m) grad log p(z_m | x)` in place of `sum_m w_m grad log p(z_m | x)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ControlVariate {
+    /// b_m = 0.
+    None,
+    /// b_m is what w_m would be if sample m were as good as the others in the mean, 1/M in the simplest case: the same mean of the
+    /// gradient, in general with less variance (after TRICE, arXiv 2312.02179). `baseline.rs` derives it and says where it is not.
+    LeaveOneOut,
 }
 
 /// A score of the trajectory's own answer.
@@ -105,6 +121,13 @@ pub struct Weight {
     /// log p(z | x) - log b(z | x); absent where the generator did not tell its log-probs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_importance_ratio: Option<f64>,
+    /// b_m: what the path of the trajectory counts less than its answer, 0 without a control variate.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub baseline: f64,
+}
+
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 /// The weights of an iteration and what they tell about it.
@@ -129,7 +152,7 @@ pub struct QuestionDiagnostics {
     pub n_failed: usize,
     /// `(sum w)^2 / sum w^2`: between 1 and M, 0 when the question contributes nothing.
     pub effective_sample_size: f64,
-    /// log( 1/M sum_m p(y | x, z_m) ), failures counting as p = 0; absent when all failed.
+    /// log( 1/M sum_m p(y | x, z_m) ) over the fresh draws, failures counting as p = 0; absent when all of them failed.
     pub log_mean_likelihood: Option<f64>,
     /// max_m log p(y | x, z_m); absent when all failed.
     pub best_answer_logprob: Option<f64>,
@@ -156,7 +179,7 @@ pub struct Diagnostics {
     /// Questions whose weights were tempered.
     #[serde(default)]
     pub n_tempered: usize,
-    /// Questions without support, those that failed altogether included.
+    /// Questions whose fresh draws have no support, those that failed altogether included.
     pub n_zero_support: usize,
     /// `n_zero_support / n_questions`.
     pub zero_support_rate: f64,
@@ -177,6 +200,7 @@ impl Default for WeightsConfig {
             min_effective_sample_size: None,
             null_logprob: None,
             max_weight: None,
+            control_variate: ControlVariate::None,
             drop_all_right: false,
             drop_all_wrong: false,
             min_answer_logprob: None,
@@ -190,10 +214,11 @@ impl Default for WeightsConfig {
 /// Weighs trajectories. They may come in any order: those of the same question are found by its id, and weights are
 /// normalized among them and nothing else (but for [`WeightKind::Reference`]).
 pub fn weigh(scored: &[Scored], config: &WeightsConfig) -> Result<Weighed, TrainsetError> {
-    check(config)?;
+    config.check()?;
     check_logprobs(scored, config)?;
     let mut weights: Vec<Weight> = scored.iter().map(unweighed).collect();
     let rewards = rewards(scored, config)?;
+    let log_ratios: Vec<f64> = scored.iter().map(|scored| log_ratio(scored, config)).collect();
     let reference = match config.kind {
         WeightKind::Reference => reference_weights(scored, config.reference_batch),
         _ => Vec::new(),
@@ -203,11 +228,12 @@ pub fn weigh(scored: &[Scored], config: &WeightsConfig) -> Result<Weighed, Train
     let mut diagnostics =
         Diagnostics { n_questions: groups.len(), n_trajectories: scored.len(), ..Diagnostics::default() };
     for sample_positions in &groups {
-        let samples: Vec<&Weight> = sample_positions.iter().map(|&position| &weights[position]).collect();
+        let samples: Vec<&Weight> = samples_of(&weights, sample_positions).collect();
         let of = |all: &[f64]| -> Vec<f64> {
             sample_positions.iter().filter_map(|&position| all.get(position).copied()).collect()
         };
-        let mut question = question_diagnostics(&samples);
+        let is_fresh: Vec<bool> = sample_positions.iter().map(|&position| scored[position].source.is_none()).collect();
+        let mut question = question_diagnostics(&samples, &is_fresh);
         let is_below_min = match (question.best_answer_logprob, config.min_answer_logprob) {
             (Some(best), Some(min)) => best < min,
             _ => false,
@@ -215,16 +241,31 @@ pub fn weigh(scored: &[Scored], config: &WeightsConfig) -> Result<Weighed, Train
         let rewards = of(&rewards);
         let is_dropped = config.drop_all_right && rewards.iter().all(|&reward| reward >= 1.0)
             || config.drop_all_wrong && rewards.iter().all(|&reward| reward == 0.0);
-        let normalized = match (is_below_min || is_dropped, config.kind) {
-            (true, _) => vec![0.0; samples.len()],
-            (false, WeightKind::Reference) => of(&reference),
-            (false, _) => question_weights(&samples, &rewards, config, &mut question.temper),
+        let log_weights = log_weights(&samples, &of(&log_ratios), &rewards, config);
+        let (uncapped, temper) = match (is_below_min || is_dropped, config.kind) {
+            (true, _) => (vec![0.0; samples.len()], 1.0),
+            (false, WeightKind::Reference) => (of(&reference), 1.0),
+            (false, WeightKind::Uniform) => (uniform(&samples), 1.0),
+            (false, _) => normalized(&log_weights, config),
         };
         let cap = config.max_weight.unwrap_or(f64::INFINITY);
-        let normalized: Vec<f64> = normalized.into_iter().map(|weight| weight.min(cap)).collect();
+        let normalized: Vec<f64> = uncapped.into_iter().map(|weight| weight.min(cap)).collect();
+        question.temper = temper;
         question.effective_sample_size = effective_sample_size(&normalized);
-        for (&position, weight) in sample_positions.iter().zip(normalized) {
-            weights[position].weight = weight;
+        let baselines = match config.control_variate {
+            ControlVariate::LeaveOneOut if !(is_below_min || is_dropped) => {
+                let draw = |(&position, &log_weight): (&usize, &f64)| Draw {
+                    log_weight,
+                    log_ratio: log_ratios[position],
+                    is_fresh: !matches!(scored[position].source, Some(Source::Kept { .. })),
+                };
+                let draws: Vec<Draw> = sample_positions.iter().zip(&log_weights).map(draw).collect();
+                leave_one_out(&draws, |log_weights, idx| self::normalized(log_weights, config).0[idx].min(cap))
+            }
+            _ => vec![0.0; samples.len()],
+        };
+        for ((&position, weight), baseline) in sample_positions.iter().zip(normalized).zip(baselines) {
+            (weights[position].weight, weights[position].baseline) = (weight, baseline);
         }
         let best = question.best_answer_logprob;
         diagnostics.n_failed += question.n_failed;
@@ -232,7 +273,10 @@ pub fn weigh(scored: &[Scored], config: &WeightsConfig) -> Result<Weighed, Train
         diagnostics.n_below_min += usize::from(is_below_min);
         diagnostics.n_dropped += usize::from(is_dropped);
         diagnostics.n_tempered += usize::from(question.temper < 1.0);
-        diagnostics.n_zero_support += usize::from(best.is_none_or(|best| best < config.zero_support_logprob));
+        let fresh = samples_of(&weights, sample_positions).zip(&is_fresh).filter(|(_, is_fresh)| **is_fresh);
+        let is_supported = |logprob: f64| logprob >= config.zero_support_logprob;
+        let has_support = fresh.filter_map(|(sample, _)| sample.answer_logprob).any(is_supported);
+        diagnostics.n_zero_support += usize::from(!has_support);
         diagnostics.mean_effective_sample_size += question.effective_sample_size;
         diagnostics.bound += question.log_mean_likelihood.unwrap_or(config.failed_logprob);
         questions.push(question);
@@ -244,34 +288,47 @@ pub fn weigh(scored: &[Scored], config: &WeightsConfig) -> Result<Weighed, Train
     Ok(Weighed { weights, questions, diagnostics })
 }
 
-fn check(config: &WeightsConfig) -> Result<(), TrainsetError> {
-    let fields = [
-        ("max_log_ratio", config.max_log_ratio, f64::MIN, "must be a finite number"),
-        ("min_answer_logprob", config.min_answer_logprob, f64::MIN, "must be a finite number"),
-        ("zero_support_logprob", Some(config.zero_support_logprob), f64::MIN, "must be a finite number"),
-        ("failed_logprob", Some(config.failed_logprob), f64::MIN, "must be a finite number"),
-        ("null_logprob", config.null_logprob, f64::MIN, "must be a finite number"),
-        ("min_effective_sample_size", config.min_effective_sample_size, 1.0, "must be a finite number from 1"),
-        ("max_weight", config.max_weight, f64::MIN_POSITIVE, "must be a finite number above 0"),
-        ("reference_batch", Some(config.reference_batch as f64), 1.0, "must be at least 1"),
-    ];
-    let is_bad = |value: f64, least: f64| !value.is_finite() || value < least;
-    match fields.into_iter().find(|(_, value, least, _)| value.is_some_and(|value| is_bad(value, *least))) {
-        Some((field, _, _, reason)) => Err(TrainsetError::BadSetting { field, reason }),
-        None => Ok(()),
+impl WeightsConfig {
+    /// Refuses settings that make no sense.
+    pub fn check(&self) -> Result<(), TrainsetError> {
+        let fields = [
+            ("max_log_ratio", self.max_log_ratio, f64::MIN, "must be a finite number"),
+            ("min_answer_logprob", self.min_answer_logprob, f64::MIN, "must be a finite number"),
+            ("zero_support_logprob", Some(self.zero_support_logprob), f64::MIN, "must be a finite number"),
+            ("failed_logprob", Some(self.failed_logprob), f64::MIN, "must be a finite number"),
+            ("null_logprob", self.null_logprob, f64::MIN, "must be a finite number"),
+            ("min_effective_sample_size", self.min_effective_sample_size, 1.0, "must be a finite number from 1"),
+            ("max_weight", self.max_weight, f64::MIN_POSITIVE, "must be a finite number above 0"),
+            ("reference_batch", Some(self.reference_batch as f64), 1.0, "must be at least 1"),
+        ];
+        let is_bad = |value: f64, least: f64| !value.is_finite() || value < least;
+        match fields.into_iter().find(|(_, value, least, _)| value.is_some_and(|value| is_bad(value, *least))) {
+            Some((field, _, _, reason)) => Err(TrainsetError::BadSetting { field, reason }),
+            None if self.control_variate != ControlVariate::None && !has_baseline(self.kind) => {
+                let reason = "needs `kind` to be posterior, reward or rejection";
+                Err(TrainsetError::BadSetting { field: "control_variate", reason })
+            }
+            None => Ok(()),
+        }
     }
+}
+
+/// Whether weights of this kind can have a baseline: others are the same for all, go to one trajectory alone, or cross questions.
+fn has_baseline(kind: WeightKind) -> bool {
+    matches!(kind, WeightKind::Posterior | WeightKind::Reward | WeightKind::Rejection)
 }
 
 /// Errors where a setting needs log-probs of turns whose generator did not tell them.
 fn check_logprobs(scored: &[Scored], config: &WeightsConfig) -> Result<(), TrainsetError> {
-    let (setting, needed): (_, fn(&Scored) -> Option<f64>) = match config.kind {
-        WeightKind::Reference => ("kind = \"reference\"", |scored| scored.path_logprob),
-        _ if config.correct_sampling => ("correct_sampling", |scored| scored.log_importance_ratio),
-        _ => return Ok(()),
+    let missing = |scored: &Scored| match scored.log_importance_ratio {
+        _ if scored.failure.is_some() => None,
+        _ if config.kind == WeightKind::Reference => scored.path_logprob.is_none().then_some("kind = \"reference\""),
+        None if config.correct_sampling => Some("correct_sampling"),
+        None if scored.source == Some(Source::Hinted) => Some("em.hinted_samples"),
+        _ => None,
     };
-    let is_untold = |scored: &&Scored| scored.failure.is_none() && needed(scored).is_none();
-    match scored.iter().find(is_untold) {
-        Some(Scored { question_id, sample_idx, .. }) => {
+    match scored.iter().find_map(|scored| Some((scored, missing(scored)?))) {
+        Some((Scored { question_id, sample_idx, .. }, setting)) => {
             Err(TrainsetError::NoLogprobs { question_id: question_id.clone(), sample_idx: *sample_idx, setting })
         }
         None => Ok(()),
@@ -309,6 +366,11 @@ fn reference_weights(scored: &[Scored], batch: usize) -> Vec<f64> {
     shares.collect()
 }
 
+/// The samples at some positions.
+fn samples_of<'a>(weights: &'a [Weight], positions: &'a [usize]) -> impl Iterator<Item = &'a Weight> {
+    positions.iter().map(|position| &weights[*position])
+}
+
 /// log p(y | x, z) = logsumexp over the answers' summed log-probs.
 fn unweighed(scored: &Scored) -> Weight {
     let logprobs: Vec<f64> = match scored.failure {
@@ -325,6 +387,7 @@ fn unweighed(scored: &Scored) -> Weight {
         answer_logprob,
         best_alias: best_alias.filter(|_| answer_logprob.is_some()),
         log_importance_ratio: scored.log_importance_ratio,
+        baseline: 0.0,
     }
 }
 
@@ -347,49 +410,61 @@ fn group_by_question(scored: &[Scored]) -> Result<Vec<Vec<usize>>, TrainsetError
     Ok(groups)
 }
 
-fn question_diagnostics(samples: &[&Weight]) -> QuestionDiagnostics {
+fn question_diagnostics(samples: &[&Weight], is_fresh: &[bool]) -> QuestionDiagnostics {
     let logprobs: Vec<f64> = samples.iter().filter_map(|sample| sample.answer_logprob).collect();
-    let log_mean = log_sum_exp(&logprobs) - (samples.len() as f64).ln();
+    let fresh = || samples.iter().zip(is_fresh).filter(|(_, is_fresh)| **is_fresh).map(|(sample, _)| sample);
+    let log_mean = log_sum_exp(&fresh().filter_map(|sample| sample.answer_logprob).collect::<Vec<_>>());
+    let log_mean = log_mean - (fresh().count() as f64).ln();
     QuestionDiagnostics {
         question_id: samples[0].question_id.clone(),
         n_samples: samples.len(),
         n_failed: samples.len() - logprobs.len(),
         effective_sample_size: 0.0,
-        log_mean_likelihood: Some(log_mean).filter(|_| !logprobs.is_empty()),
+        log_mean_likelihood: Some(log_mean).filter(|log_mean| log_mean.is_finite()),
         best_answer_logprob: logprobs.iter().copied().max_by(f64::total_cmp),
         temper: 1.0,
     }
 }
 
-/// The weights of one question's M samples, with their rewards where `config` looks at them. Sets the exponent that tempering took.
-fn question_weights(samples: &[&Weight], rewards: &[f64], config: &WeightsConfig, temper: &mut f64) -> Vec<f64> {
-    let posterior = |sample: &&Weight| {
-        let ratio = if config.correct_sampling { sample.log_importance_ratio.unwrap_or(0.0) } else { 0.0 };
-        let ratio = config.max_log_ratio.map_or(ratio, |max| ratio.min(max));
-        sample.answer_logprob.map_or(f64::NEG_INFINITY, |logprob| logprob + ratio)
-    };
+/// log of what the weights of one question's M samples are proportional to.
+fn log_weights(samples: &[&Weight], log_ratios: &[f64], rewards: &[f64], config: &WeightsConfig) -> Vec<f64> {
+    let posterior =
+        |(sample, ratio): (&&Weight, &f64)| sample.answer_logprob.map_or(f64::NEG_INFINITY, |logprob| logprob + ratio);
+    let posteriors = || samples.iter().zip(log_ratios).map(posterior).collect::<Vec<f64>>();
     let by_reward = |reward: fn(f64) -> f64| rewards.iter().map(|&it| reward(it).ln()).collect();
-    let log_weights: Vec<f64> = match config.kind {
-        WeightKind::Uniform | WeightKind::Reference => {
-            let each = 1.0 / samples.len() as f64;
-            return samples.iter().map(|sample| if sample.answer_logprob.is_some() { each } else { 0.0 }).collect();
-        }
-        WeightKind::Posterior => samples.iter().map(posterior).collect(),
+    match config.kind {
+        WeightKind::Posterior | WeightKind::Uniform | WeightKind::Reference => posteriors(),
         WeightKind::Reward => by_reward(|reward| reward),
         WeightKind::Rejection => by_reward(|reward| if reward >= 1.0 { 1.0 } else { 0.0 }),
         WeightKind::BestOf => {
-            let all: Vec<f64> = samples.iter().map(posterior).collect();
+            let all = posteriors();
             let best = (0..all.len()).reduce(|best, at| if all[at] > all[best] { at } else { best });
             let is_best = |at: usize| Some(at) == best && all[at] > f64::NEG_INFINITY;
             (0..all.len()).map(|at| if is_best(at) { all[at] } else { f64::NEG_INFINITY }).collect()
         }
-    };
-    if let Some(floor) = config.min_effective_sample_size {
-        *temper = exponent(&log_weights, floor);
     }
+}
+
+/// 1/M for every sample that did not fail.
+fn uniform(samples: &[&Weight]) -> Vec<f64> {
+    let each = 1.0 / samples.len() as f64;
+    samples.iter().map(|sample| if sample.answer_logprob.is_some() { each } else { 0.0 }).collect()
+}
+
+/// log r of a sample, as far as it counts: the correction is asked for, or the sample was drawn with a hint.
+fn log_ratio(scored: &Scored, config: &WeightsConfig) -> f64 {
+    let is_needed = config.correct_sampling || scored.source == Some(Source::Hinted);
+    let ratio = scored.log_importance_ratio.filter(|_| is_needed).unwrap_or(0.0);
+    config.max_log_ratio.map_or(ratio, |max| ratio.min(max))
+}
+
+/// The weights of log weights, tempered as `config` asks, and the exponent that it took.
+fn normalized(log_weights: &[f64], config: &WeightsConfig) -> (Vec<f64>, f64) {
+    let temper = config.min_effective_sample_size.map_or(1.0, |floor| exponent(log_weights, floor));
     // 0 x infinity is no number.
-    let tempered = |log_weight: f64| if log_weight == f64::NEG_INFINITY { log_weight } else { *temper * log_weight };
-    softmax(&log_weights.into_iter().map(tempered).collect::<Vec<_>>(), config.null_logprob.map(tempered))
+    let tempered = |log_weight: f64| if log_weight == f64::NEG_INFINITY { log_weight } else { temper * log_weight };
+    let log_weights: Vec<f64> = log_weights.iter().copied().map(tempered).collect();
+    (softmax(&log_weights, config.null_logprob.map(tempered)), temper)
 }
 
 /// The largest exponent up to 1 with which the weights have an effective sample size of `floor`, or as much as they can have.
@@ -420,7 +495,7 @@ fn softmax(log_weights: &[f64], null: Option<f64>) -> Vec<f64> {
     log_weights.iter().map(|log_weight| (log_weight - log_total).exp()).collect()
 }
 
-fn log_sum_exp(values: &[f64]) -> f64 {
+pub(crate) fn log_sum_exp(values: &[f64]) -> f64 {
     let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     if max == f64::NEG_INFINITY {
         return max;

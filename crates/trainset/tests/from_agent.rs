@@ -135,7 +135,7 @@ fn defect_3_what_is_learned_is_what_was_sampled_where_it_was_sampled() {
     let agent = Agent::new(Protocol::default(), config).expect("the settings hold");
     let job = |question_idx: u32, sample_idx: u32| {
         let question = Question { id: format!("q{question_idx}"), text: format!("How deep is sea {question_idx}?") };
-        Job { seed: job_seed(3, &question.id, sample_idx), question, sample_idx }
+        Job { seed: job_seed(3, &question.id, sample_idx), question, sample_idx, hint: None }
     };
     let jobs: Vec<Job> = (0..60).flat_map(|question_idx| (0..4).map(move |at| job(question_idx, at))).collect();
     let mut generator = DiceGenerator::default();

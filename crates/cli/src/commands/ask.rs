@@ -28,7 +28,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     place: ModelsDir,
     /// An adapter trained on the model
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "server")]
     adapter: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArgs,
@@ -137,7 +137,7 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
             }
         }
     };
-    let job = Job { question, sample_idx: 0, seed };
+    let job = Job { question, sample_idx: 0, seed, hint: None };
     let _ = agent.run(&[job], chat, generator, &*index, &mut on_event);
     drop(bar);
     if let Some(error) = failure {

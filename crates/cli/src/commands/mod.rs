@@ -18,6 +18,7 @@ mod search;
 mod serve;
 mod study;
 mod train;
+mod warmup;
 mod weigh;
 mod world;
 
@@ -33,6 +34,7 @@ pub(crate) enum Command {
     Serve(serve::Args),
     Model(model::Args),
     Ask(ask::Args),
+    Warmup(warmup::Args),
     Sample(sample::Args),
     Weigh(weigh::Args),
     Pack(pack::Args),
@@ -56,6 +58,7 @@ pub(crate) fn run(command: Command, output: &Output) -> anyhow::Result<()> {
         Command::Serve(args) => serve::run(args, output),
         Command::Model(args) => model::run(args, output),
         Command::Ask(args) => ask::run(args, output),
+        Command::Warmup(args) => warmup::run(args, output),
         Command::Sample(args) => sample::run(args, output),
         Command::Weigh(args) => weigh::run(args, output),
         Command::Pack(args) => pack::run(args, output),

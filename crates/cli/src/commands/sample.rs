@@ -40,7 +40,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// A checkpoint trained on the model
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "server")]
     adapter: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArgs,
@@ -75,6 +75,7 @@ pub(crate) fn run(args: Args, output: &Output) -> anyhow::Result<()> {
         agent: &agent,
         questions: &questions,
         n_samples: args.samples,
+        plans: None,
         seed: args.seed,
         fingerprint: serde_json::to_string(&(what, &args.questions, args.samples, args.seed))
             .context("cannot name the task")?,

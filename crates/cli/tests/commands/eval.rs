@@ -10,6 +10,7 @@ fn trajectory(record: &QaRecord, prediction: &str) -> Trajectory {
         question: record.question.clone(),
         sample_idx: 0,
         seed: 0,
+        source: None,
         steps: Vec::new(),
         prediction: Some(prediction.to_owned()),
         outcome: Outcome::Answered,

@@ -29,6 +29,10 @@ fn a_collapsed_stage_is_told_rolled_back_or_the_end() {
     let (stopped, ran) = start("stopped", "stop", &[]);
     assert!(ran.stderr.contains("collapsed: stopped") && !stopped.join("iter-2").exists(), "{ran:?}");
 
+    // Whoever has looked goes on.
+    start("stopped", "warn", &[]);
+    assert!(scores(&stopped) == scores(&warned));
+
     // No stage is better on dev than the first: iteration 2 starts from the model without warm-up and iteration 1, as it does in a
     // run that has no warm-up.
     let (rolled_back, ran) = start("rolled-back", "rollback", &[]);

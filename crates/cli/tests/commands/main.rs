@@ -1,6 +1,7 @@
 //! The commands as a user gives them: the built binary over a small world.
 mod ask;
 mod common;
+mod estimators;
 mod eval;
 mod health;
 mod index;
@@ -10,4 +11,5 @@ mod remote;
 mod serve;
 mod study;
 mod usage;
+mod warmup;
 mod world;

@@ -92,6 +92,21 @@ fn variants_share_parts_and_come_to_what_they_come_to_alone() {
 }
 
 #[test]
+fn numbers_of_samples_share_their_draws() {
+    let folder = folder();
+    let (base, out) = (base(folder.path()), folder.path().join("study"));
+    let text = std::fs::read_to_string(&base).expect("written").replace("iterations = 2", "iterations = 1");
+    std::fs::write(&base, text).expect("written");
+    // 3 goes on from what 1 drew, 2 takes of what 3 drew.
+    run("study samples --values 1,3,2 --seeds 0 --quiet --config {} --out {}", &[&base, &out]).ok();
+    for n_samples in ["2", "3"] {
+        let (shared, alone) = (out.join(n_samples).join("seed-0"), folder.path().join(n_samples));
+        run("run {} --out {} --quiet", &[&shared.join("config.toml"), &alone]).ok();
+        assert_same(&shared, &alone);
+    }
+}
+
+#[test]
 fn a_variant_that_fails_is_told_and_does_not_end_the_study() {
     let folder = folder();
     let (base, out, variants) = (base(folder.path()), folder.path().join("study"), folder.path().join("mine.toml"));

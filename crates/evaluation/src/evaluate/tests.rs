@@ -21,6 +21,7 @@ pub(crate) fn answered(question_id: &str, sample_idx: u32, prediction: &str) -> 
         question: format!("what is {question_id}?"),
         sample_idx,
         seed: 0,
+        source: None,
         steps: Vec::new(),
         prediction: Some(prediction.to_owned()),
         outcome: Outcome::Answered,

@@ -12,10 +12,10 @@ mod tape;
 pub use tape::Tape;
 
 use super::parameters::embedding_column;
-use super::{Adapter, Decoder, Parameters, Projection};
+use super::{Adapter, Decoder, DecoderConfig, Parameters, Projection};
 use exsearch_kernels::{
-    LANES, MatMut, MatRef, Operand, matmul, matmul_packed, matmul_transposed, rms_norm, rms_norm_backward,
-    rms_norm_weight_backward, softmax_cross_entropy_backward, squared_norm,
+    LANES, MatMut, MatRef, Operand, log_softmax_at, matmul, matmul_packed, matmul_transposed, rms_norm,
+    rms_norm_backward, rms_norm_weight_backward, softmax_cross_entropy_backward, squared_norm,
 };
 use rayon::prelude::*;
 use std::ops::Range;
@@ -38,6 +38,10 @@ pub enum Gradients {
     Full(Parameters),
 }
 
+/// Weights that depend on log-probs: the number of a sequence and log p of each of its tokens with a weight, to what each of these
+/// weighs in place of that. Where they are all 0 no gradient is computed.
+pub type Reweigh<'a> = &'a mut (dyn FnMut(usize, &[f32]) -> Vec<f32> + Send);
+
 /// What a pass gave.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Learned {
@@ -56,6 +60,8 @@ struct Pass<'a> {
     gradients: &'a mut Gradients,
     /// Without the tokens behind the last target, which are not needed.
     sequences: Vec<Sequence<'a>>,
+    /// Their numbers among all that were given.
+    numbers: Vec<usize>,
     /// The rows of each sequence: one for every id but the last.
     spans: Vec<Range<usize>>,
     /// Of each row, within its sequence.
@@ -119,16 +125,40 @@ impl Decoder {
         gradients: &mut Gradients,
         tape: &mut Tape,
     ) -> Learned {
+        self.learn_reweighed(adapter, sequences, None, gradients, tape)
+    }
+
+    /// As [`Decoder::learn`]; the weights only say which tokens are targets where `reweigh` gives others. The gradient takes those as
+    /// constants, so that a term f(log p) of the loss is a weight of -f'(log p). What is returned holds the last weights.
+    ///
+    /// # Panics
+    /// As [`Decoder::learn`].
+    pub fn learn_reweighed(
+        &self,
+        adapter: Option<&Adapter>,
+        sequences: &[Sequence<'_>],
+        reweigh: Option<Reweigh<'_>>,
+        gradients: &mut Gradients,
+        tape: &mut Tape,
+    ) -> Learned {
         assert_eq!(matches!(gradients, Gradients::Adapter(_)), adapter.is_some(), "gradients of what is trained");
-        let mut pass =
-            Pass { decoder: self, adapter, gradients, sequences: Vec::new(), spans: Vec::new(), positions: Vec::new() };
-        for Sequence { ids, weights } in sequences {
+        let mut pass = Pass {
+            decoder: self,
+            adapter,
+            gradients,
+            sequences: Vec::new(),
+            numbers: Vec::new(),
+            spans: Vec::new(),
+            positions: Vec::new(),
+        };
+        for (number, Sequence { ids, weights }) in sequences.iter().enumerate() {
             assert_eq!(ids.len(), weights.len(), "a weight for each token");
             assert!(weights.first().is_none_or(|first| *first == 0.0), "the first token cannot be predicted");
             assert!(ids.len() <= self.max_positions(), "the sequence fits the model");
             let Some(last_target) = weights.iter().rposition(|weight| *weight != 0.0) else { continue };
             let start = pass.positions.len();
             pass.sequences.push(Sequence { ids: &ids[..=last_target], weights: &weights[..=last_target] });
+            pass.numbers.push(number);
             pass.spans.push(start..start + last_target);
             pass.positions.extend(0..last_target);
         }
@@ -136,12 +166,12 @@ impl Decoder {
             return Learned::default();
         }
         // From inside the pool the many short parallel loops of a layer cost a fraction of what they cost from outside.
-        rayon::scope(|_| pass.run(tape))
+        rayon::scope(|_| pass.run(tape, reweigh))
     }
 }
 
 impl Pass<'_> {
-    fn run(&mut self, tape: &mut Tape) -> Learned {
+    fn run(&mut self, tape: &mut Tape, reweigh: Option<Reweigh<'_>>) -> Learned {
         let Cut { mut saved, mut inputs, x, d_x, mut scratch } = tape.cut(self);
         let h = self.decoder.config.hidden_size;
         for (row, token) in x.chunks_exact_mut(h).zip(self.inputs()) {
@@ -154,7 +184,14 @@ impl Pass<'_> {
             }
             self.layer(layer_idx, &mut saved[layer_idx.saturating_sub(n_inputs)], x, &mut scratch);
         }
-        let learned = self.head(x, d_x, &mut scratch);
+        let mut targets = self.targets();
+        if let Some(reweigh) = reweigh {
+            self.reweigh(&mut targets, x, &mut scratch, reweigh);
+        }
+        if targets.is_empty() {
+            return Learned::default();
+        }
+        let learned = self.head(&targets, x, d_x, &mut scratch);
         for layer_idx in (0..n_layers).rev() {
             let saved = &mut saved[layer_idx.saturating_sub(n_inputs)];
             if let Some(input) = inputs.get(layer_idx) {
@@ -205,26 +242,52 @@ impl Pass<'_> {
         [m * self.decoder.config.vocab_size, m * h, m * h]
     }
 
+    /// Logits `[m, v]` of the rows that predict some targets; leaves their normed hidden states `[m, h]` and returns 1 / rms of each.
+    fn logits(&self, targets: &[Target], x: &[f32], hidden: &mut [f32], logits: &mut [f32]) -> Vec<f32> {
+        let DecoderConfig { hidden_size: h, vocab_size: v, norm_offset, rms_norm_eps, .. } = self.decoder.config;
+        let parameters = &self.decoder.parameters;
+        let rows = targets.iter().map(|target| &x[target.row * h..][..h]).zip(hidden.chunks_exact_mut(h));
+        let inverses = rows.map(|(row, out)| rms_norm(row, &parameters.norm, norm_offset, rms_norm_eps, out)).collect();
+        let (hidden, logits) = (MatRef::new(hidden, targets.len(), h), MatMut::new(logits, targets.len(), v));
+        matmul(hidden, Operand::Panels(parameters.head()), logits, false);
+        inverses
+    }
+
+    /// Gives targets other weights; those of 0 go.
+    fn reweigh(&self, targets: &mut Vec<Target>, x: &[f32], scratch: &mut Scratch<'_>, reweigh: Reweigh<'_>) {
+        let (h, v) = (self.decoder.config.hidden_size, self.decoder.config.vocab_size);
+        let [logits, hidden, _] = scratch.take(self.head_lengths());
+        let mut logprobs: Vec<f32> = Vec::with_capacity(targets.len());
+        for targets in targets.chunks(self.head_rows()) {
+            let logits = &mut logits[..targets.len() * v];
+            self.logits(targets, x, &mut hidden[..targets.len() * h], logits);
+            let rows = logits.par_chunks_exact(v).zip(targets);
+            logprobs.par_extend(rows.map(|(row, target)| log_softmax_at(row, target.id as usize)));
+        }
+        let (mut rest, mut logprobs) = (targets.as_mut_slice(), logprobs.as_slice());
+        for (number, span) in self.numbers.iter().zip(&self.spans) {
+            let n = rest.partition_point(|target| target.row < span.end);
+            let (targets, others) = rest.split_at_mut(n);
+            let weights = reweigh(*number, logprobs.split_off(..n).expect("a log-prob for each target"));
+            targets.iter_mut().zip(weights).for_each(|(target, weight)| target.weight = weight);
+            rest = others;
+        }
+        targets.retain(|target| target.weight != 0.0);
+    }
+
     /// The loss; writes the gradient with respect to the last layer's output `[t, h]` to `d_x`.
-    fn head(&mut self, x: &[f32], d_x: &mut [f32], scratch: &mut Scratch<'_>) -> Learned {
+    fn head(&mut self, targets: &[Target], x: &[f32], d_x: &mut [f32], scratch: &mut Scratch<'_>) -> Learned {
         let decoder = self.decoder;
         let (h, v) = (decoder.config.hidden_size, decoder.config.vocab_size);
-        let (norm, offset, epsilon) =
-            (&decoder.parameters.norm, decoder.config.norm_offset, decoder.config.rms_norm_eps);
-        let targets = self.targets();
+        let (norm, offset) = (&decoder.parameters.norm, decoder.config.norm_offset);
         let mut learned = Learned { n_targets: targets.len(), ..Learned::default() };
         let (head_rows, [logits, hidden, d_hidden]) = (self.head_rows(), scratch.take(self.head_lengths()));
         d_x.fill(0.0);
         for targets in targets.chunks(head_rows) {
             let m = targets.len();
             let (logits, hidden, d_hidden) = (&mut logits[..m * v], &mut hidden[..m * h], &mut d_hidden[..m * h]);
-            let inverses: Vec<f32> = targets
-                .iter()
-                .zip(hidden.chunks_exact_mut(h))
-                .map(|(target, out)| rms_norm(&x[target.row * h..][..h], norm, offset, epsilon, out))
-                .collect();
+            let inverses = self.logits(targets, x, hidden, logits);
             let hidden = MatRef::new(hidden, m, h);
-            matmul(hidden, Operand::Panels(decoder.parameters.head()), MatMut::new(logits, m, v), false);
             let logprobs: Vec<f32> = logits
                 .par_chunks_exact_mut(v)
                 .zip(targets)

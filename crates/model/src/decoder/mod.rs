@@ -18,7 +18,7 @@ mod rope;
 
 pub use adapter::{Adapter, LoraConfig, LoraPair};
 pub use cache::{KvCache, PAGE_TOKENS, PageCounter};
-pub use gradient::{Gradients, Learned, Sequence, Tape};
+pub use gradient::{Gradients, Learned, Reweigh, Sequence, Tape};
 pub use infer::{Chunk, Inference, Workspace};
 pub use int8::Int8Weights;
 pub use parameters::{LayerParameters, Norm, Parameters, Projection};

@@ -234,6 +234,58 @@ fn full_gradients_agree_with_differences() {
     }
 }
 
+/// A loss that is no weighted log-likelihood, `sum ½ (log p - r)²`, by weights that depend on log p; the second sequence has no target.
+#[test]
+fn gradients_by_weights_that_depend_on_log_probs_agree_with_differences() {
+    let decoder = decoder(&families()[0]);
+    let mut adapter = adapter(&decoder);
+    let (ids, weights) = (ids(20), token_weights(20));
+    let goal = |idx: usize| -2.0 - 0.1 * idx as f32;
+    let mut gradients = Gradients::of_adapter(&adapter);
+    let sequences = [
+        Sequence { ids: &ids[..7], weights: &[0.0; 7] },
+        Sequence { ids: &ids, weights: &weights },
+        Sequence { ids: &ids[..9], weights: &weights[..9] },
+    ];
+    let mut seen = Vec::new();
+    let learned = decoder.learn_reweighed(
+        Some(&adapter),
+        &sequences,
+        Some(&mut |number, logprobs| {
+            seen.push((number, logprobs.len()));
+            let pull = |(idx, logprob): (usize, &f32)| if number == 1 { goal(idx) - logprob } else { 0.0 };
+            logprobs.iter().enumerate().map(pull).collect()
+        }),
+        &mut gradients,
+        &mut Tape::new(usize::MAX),
+    );
+    let n_targets = weights.iter().filter(|weight| **weight != 0.0).count();
+    assert_eq!((seen, learned.n_targets), (vec![(1, n_targets), (2, 5)], n_targets));
+    let slices = adapter.slices_mut().len();
+    check_gradients(
+        slices,
+        &mut gradients,
+        |slice, idx, step| {
+            adapter.slices_mut()[slice][idx] += step;
+            let hidden = all_hidden(&decoder, Some(&adapter), &ids);
+            adapter.slices_mut()[slice][idx] -= step;
+            let mut logits = Vec::new();
+            decoder.logits(&hidden, &mut logits);
+            let rows: Vec<&[f32]> = logits.chunks_exact(VOCABULARY).collect();
+            let targets = (1..ids.len()).filter(|position| weights[*position] != 0.0).enumerate();
+            let distance = |(idx, position): (usize, usize)| {
+                f64::from(exsearch_kernels::log_softmax_at(rows[position - 1], ids[position] as usize) - goal(idx))
+            };
+            targets.map(distance).map(|distance| 0.5 * distance * distance).sum()
+        },
+        |slice, idx| if slice % 2 == 0 { idx % LANES < 3 } else { idx % LANES < 8 },
+    );
+    let mut untouched = Gradients::of_adapter(&adapter);
+    let none = |_: usize, logprobs: &[f32]| vec![0.0; logprobs.len()];
+    decoder.learn_reweighed(Some(&adapter), &sequences, Some(&mut { none }), &mut untouched, &mut Tape::new(0));
+    assert!(values(&mut untouched).iter().all(|value| *value == 0.0));
+}
+
 #[test]
 fn adapter_gradients_agree_with_differences() {
     for family in families() {

@@ -21,6 +21,7 @@ fn trajectory(n_steps: usize) -> Trajectory {
         question: "who?".into(),
         sample_idx: 0,
         seed: 0,
+        source: None,
         steps: (0..n_steps).map(|_| Step { query: "x".into(), hits: Vec::new(), select: None, record: None }).collect(),
         prediction: Some("a".into()),
         outcome: Outcome::Answered,

@@ -21,6 +21,7 @@ fn trajectory(idx: usize) -> Trajectory {
         question: String::new(),
         sample_idx: 0,
         seed: 0,
+        source: None,
         steps: vec![Step { query: HOSTILE.to_owned(), hits, select: None, record: Some(HOSTILE.to_owned()) }],
         prediction: Some(HOSTILE.to_owned()),
         outcome: Outcome::Answered,

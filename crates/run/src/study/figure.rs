@@ -13,7 +13,7 @@ const ROW: f64 = 34.0;
 
 const STYLE: &str = "\
 svg{--back:#fff;--ink:#1f2328;--faint:#d1d9e0;--soft:#59636e;--mark:#0969da;font:13px system-ui,sans-serif}\
-@media(prefers-color-scheme:dark){svg{--back:#0d1117;--ink:#f0f6fc;--faint:#3d444d;--soft:#9198a1;--mark:#4493f8}}\
+@media (prefers-color-scheme:dark){svg{--back:#0d1117;--ink:#f0f6fc;--faint:#3d444d;--soft:#9198a1;--mark:#4493f8}}\
 .back{fill:var(--back)}text{fill:var(--ink)}.soft{fill:var(--soft);font-size:11px}.grid{stroke:var(--faint)}\
 .interval{stroke:var(--mark);stroke-width:2}.mean{fill:var(--mark)}.seed{fill:none;stroke:var(--soft)}\
 .first{stroke:var(--soft);stroke-dasharray:3 3}.title{font-size:15px;font-weight:600}";

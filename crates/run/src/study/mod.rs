@@ -245,6 +245,17 @@ mod tests {
         }
     }
 
+    /// The base that docs/LOG.md's studies start from.
+    #[test]
+    fn the_base_in_runs_is_valid_with_every_variant() {
+        let base = Base::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../runs/studies.toml")).expect("valid");
+        for known in [Known::Weights, Known::Removals] {
+            let study = known.study(&[]);
+            let configs = study.variants.iter().map(|variant| base.with(&study.name, variant, 0));
+            assert_eq!(configs.map(|config| config.expect("valid").em.iterations).sum::<usize>(), 5);
+        }
+    }
+
     #[test]
     fn a_variant_changes_what_it_names_and_keeps_the_rest() {
         let folder = tempfile::tempdir().expect("a folder");

@@ -1,6 +1,9 @@
-//! The kinds of weights: what each gives on given scores, and what learning from it does to a model small enough that
-//! log p(y | x) and its gradient are sums over all trajectories.
+//! The kinds of weights: what each gives on given scores, and what learning from it does to an enumerable model.
+mod estimators;
+mod model;
+
 use exsearch_trainset::{RewardKind, Rewards, ScoreFailure, Scored, TrainsetError, WeightKind, WeightsConfig, weigh};
+use model::{ANSWER, GOLD, Model, N_PATHS};
 use proptest::prelude::*;
 
 /// A trajectory with log p(y | x, z) and the score of its own answer.
@@ -14,6 +17,7 @@ fn sample(question_id: &str, sample_idx: u32, logprob: f64, reward: f64) -> Scor
         n_path_tokens: 0,
         n_answer_tokens: 1,
         rewards: Some(Rewards { exact_match: reward.floor(), f1: reward, accuracy: reward.ceil() }),
+        source: None,
         failure: None,
     }
 }
@@ -164,62 +168,6 @@ proptest! {
     }
 }
 
-/// A model that all questions share: it draws one of four trajectories by a table p(z), which is learned, and gives the answer y
-/// with p(y | z), which is not. log p(y | x) is a sum over four.
-#[derive(Clone)]
-struct Model {
-    path: Vec<f64>,
-}
-
-const N_PATHS: usize = 4;
-/// p(y | z): a row for each trajectory.
-const ANSWER: [[f64; 3]; N_PATHS] = [[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.3, 0.1, 0.6], [0.2, 0.2, 0.6]];
-/// The gold answers of six questions.
-const GOLD: [usize; 6] = [0, 0, 0, 1, 1, 2];
-
-impl Model {
-    fn new() -> Self {
-        Self { path: vec![0.1, 0.2, 0.3, 0.4] }
-    }
-
-    /// p(y | x) of a gold answer.
-    fn likelihood(&self, y: usize) -> f64 {
-        self.path.iter().zip(&ANSWER).map(|(path, answer)| path * answer[y]).sum()
-    }
-
-    /// Mean log p(y | x) over the questions.
-    fn log_likelihood(&self) -> f64 {
-        GOLD.iter().map(|&y| self.likelihood(y).ln()).sum::<f64>() / GOLD.len() as f64
-    }
-
-    /// Trajectory `z` of a question, drawn with probability b(z).
-    fn scored(&self, question: usize, sample_idx: usize, z: usize, b: f64) -> Scored {
-        Scored {
-            log_importance_ratio: Some((self.path[z] / b).ln()),
-            path_logprob: Some(self.path[z].ln()),
-            n_path_tokens: 1,
-            ..sample(&question.to_string(), sample_idx as u32, ANSWER[z][GOLD[question]].ln(), 0.0)
-        }
-    }
-
-    /// log p(y | x) at the start and after each iteration. Every trajectory of every question is weighed once, as if drawn from
-    /// the uniform distribution; the M-step, `sum w log p(z)` at its greatest, is the mean of the weights.
-    fn climb(&mut self, config: &WeightsConfig, n_iterations: usize) -> Vec<f64> {
-        let mut curve = vec![self.log_likelihood()];
-        for _ in 0..n_iterations {
-            let all: Vec<Scored> = (0..GOLD.len())
-                .flat_map(|question| (0..N_PATHS).map(move |z| (question, z)))
-                .map(|(question, z)| self.scored(question, z, z, 1.0 / N_PATHS as f64))
-                .collect();
-            let weights = weights(&all, config);
-            let total: f64 = weights.iter().sum();
-            self.path = (0..N_PATHS).map(|z| weights.iter().skip(z).step_by(N_PATHS).sum::<f64>() / total).collect();
-            curve.push(self.log_likelihood());
-        }
-        curve
-    }
-}
-
 #[test]
 fn posterior_em_never_lowers_the_likelihood_and_the_references_weights_do() {
     let mut model = Model::new();
@@ -233,49 +181,4 @@ fn posterior_em_never_lowers_the_likelihood_and_the_references_weights_do() {
     assert!(curve[1] < curve[0] - 0.01, "from the maximum it falls at once: {curve:?}");
     let curve = Model::new().climb(&of(WeightKind::Reference), 5);
     assert!(curve.windows(2).any(|pair| pair[1] < pair[0]), "and from the start: {curve:?}");
-}
-
-/// Mean and variance, over everything that M draws from b can be, of the gradient `sum w_m d log p(z_m)` with respect to the logits
-/// of p(z), against that of log p(y | x), which is p(z | x, y) - p(z): the length of the bias and the trace of the covariance.
-fn bias_and_variance(config: &WeightsConfig, m: u32, b: &[f64]) -> (f64, f64) {
-    let (model, question) = (Model::new(), 3);
-    let y = GOLD[question];
-    let posterior = |z: usize| model.path[z] * ANSWER[z][y] / model.likelihood(y);
-    let (mut mean, mut second_moment) = ([0.0; N_PATHS], 0.0);
-    for draw in 0..N_PATHS.pow(m) {
-        let paths: Vec<usize> = (0..m).map(|idx| draw / N_PATHS.pow(idx) % N_PATHS).collect();
-        let probability: f64 = paths.iter().map(|&z| b[z]).product();
-        let all: Vec<Scored> = paths.iter().enumerate().map(|(idx, &z)| model.scored(question, idx, z, b[z])).collect();
-        let mut gradient: Vec<f64> = model.path.iter().map(|path| -path).collect();
-        for (&z, weight) in paths.iter().zip(weights(&all, config)) {
-            gradient[z] += weight;
-        }
-        for (mean, value) in mean.iter_mut().zip(&gradient) {
-            *mean += probability * value;
-        }
-        second_moment += probability * gradient.iter().map(|value| value * value).sum::<f64>();
-    }
-    let bias = (0..N_PATHS).map(|z| (mean[z] - (posterior(z) - model.path[z])).powi(2)).sum::<f64>().sqrt();
-    (bias, second_moment - mean.iter().map(|mean| mean * mean).sum::<f64>())
-}
-
-/// `cargo test -p exsearch-trainset --test weights -- --nocapture bias` prints the table.
-#[test]
-#[expect(clippy::print_stdout, reason = "the measured table is what the test is also for")]
-fn the_bias_and_the_variance_of_posterior_weights_fall_with_m_and_others_stay() {
-    let own = Model::new().path;
-    let posterior = WeightsConfig::default();
-    let table: Vec<(f64, f64)> = [1, 2, 4, 6].map(|m| bias_and_variance(&posterior, m, &own)).to_vec();
-    println!("posterior, M = 1, 2, 4, 6: (bias, variance) {table:.4?}");
-    assert!(table.windows(2).all(|pair| pair[1].0 < 0.75 * pair[0].0), "self-normalized: bias O(1/M)");
-    assert!(table.windows(2).all(|pair| pair[1].1 < pair[0].1));
-    let uniform = [1, 6].map(|m| bias_and_variance(&of(WeightKind::Uniform), m, &own));
-    println!("uniform, M = 1, 6: {uniform:.4?}");
-    assert!((uniform[1].0 - uniform[0].0).abs() < 1e-12, "uniform weights learn nothing about the answer");
-    // Drawn from another distribution, the rare ones most often.
-    let other: Vec<f64> = own.iter().rev().copied().collect();
-    let corrected = WeightsConfig { correct_sampling: true, ..WeightsConfig::default() };
-    let [plain, corrected] = [&posterior, &corrected].map(|config| bias_and_variance(config, 6, &other));
-    println!("drawn from another distribution, M = 6: {plain:.4?}, corrected {corrected:.4?}");
-    assert!(corrected.0 < 0.7 * plain.0, "{corrected:?} {plain:?}");
 }
