@@ -154,6 +154,7 @@ mod tests {
             question: "Whom did the singer of Low Tide marry?".into(),
             sample_idx: 0,
             seed: 0,
+            source: None,
             steps: vec![step("Low Tide singer", vec![hit], "Jon\nFalk"), step("Jon Falk wife", vec![], "Mira Olsen")],
             prediction: Some("Mira".into()),
             outcome: Outcome::Answered,
