@@ -47,7 +47,7 @@ pub struct DecompositionCounts {
     pub n_questions: usize,
     /// Questions of another split, or of none, when one was asked for.
     pub n_other_split: usize,
-    /// Questions that stood in the file before, by id or by words.
+    /// Questions that became a trajectory before, by id or by words.
     pub n_duplicates: usize,
     /// Questions that became trajectories.
     pub n_converted: usize,
@@ -132,15 +132,20 @@ pub fn read_decompositions(
             (row.record.id.clone(), row.record.question.clone(), draft(&row))
         };
         found.counts.n_questions += 1;
-        // Each is recorded whatever the other says.
+        let draft = match drafted {
+            Ok(draft) => draft,
+            Err(reason) => {
+                found.unconverted.push(Unconverted { id, reason });
+                return Ok(());
+            }
+        };
+        // Only what was converted keeps others out: MuSiQue-Full has each question a second time, unanswerable. Both are noted, whatever
+        // the first says.
         let is_new = [seen.insert(format!("id {id}")), seen.insert(format!("words {}", words(&question).join(" ")))];
-        if is_new != [true, true] {
+        if is_new == [true, true] {
+            found.add(draft);
+        } else {
             found.counts.n_duplicates += 1;
-            return Ok(());
-        }
-        match drafted {
-            Ok(draft) => found.add(draft),
-            Err(reason) => found.unconverted.push(Unconverted { id, reason }),
         }
         Ok(())
     })?;

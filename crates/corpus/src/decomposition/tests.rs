@@ -61,7 +61,10 @@ fn hotpotqa_in_the_columns_of_the_hub() {
 fn musique_as_published() {
     let spouse = "Who performed Low Tide? -> Jon Falk [] | who did Jon Falk marry? -> Mira Olsen [] | Mira Olsen";
     let found = read("musique.jsonl", None);
-    let reasons = [("2hop__1_3", UnconvertedReason::Unanswerable), ("2hop__4_5", UnconvertedReason::BadReference)];
+    // As in MuSiQue-Full, a question stands there twice, first without its passage.
+    let unanswerable = UnconvertedReason::Unanswerable;
+    let reasons =
+        [("2hop__1_2", unanswerable), ("2hop__1_3", unanswerable), ("2hop__4_5", UnconvertedReason::BadReference)];
     check(&found, &[("2hop__1_2", spouse)], &reasons);
     assert_eq!(found.counts.queries, BTreeMap::from([(QueryKind::SubQuestion, 1), (QueryKind::Relation, 1)]));
 }
