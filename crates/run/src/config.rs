@@ -451,7 +451,7 @@ mod tests {
         check(&format!("remote = {{ url = 'host', protocol = 'vllm' }}\n{SMALL}"), "http://");
         check(&format!("remote = {{ url = 'http://host', protocol = 'grpc' }}\n{SMALL}"), "llama-cpp");
         check(&format!("track = {{ mlflow = {{ url = 'host:5000' }} }}\n{SMALL}"), "http://");
-        check(&format!("track = {{ wandb = {{ mode = 'of' }} }}\n{SMALL}"), "did you mean `offline`?");
+        check(&format!("track = {{ wandb = {{ mode = 'ofline' }} }}\n{SMALL}"), "did you mean `offline`?");
         check(&format!("{SMALL}\ntest = [{{ name = 'dev', questions = 'q' }}]"), "used twice");
         std::fs::write(&path, SMALL).expect("written");
         let config = RunConfig::open(&path).expect("valid");
