@@ -21,6 +21,7 @@ fn every_command_explains_itself() {
         "serve",
         "model",
         "ask",
+        "warmup",
         "sample",
         "weigh",
         "pack",
