@@ -38,6 +38,9 @@ pub struct Settled {
 /// Targets that count less are none: divided by the targets of a step, of which there are fewer than 10^8, they would become 0.
 const LEAST_WEIGHT: f32 = 1e-30;
 
+/// Nats. Log-probs of the same weights differ by less where they are computed in another batch, as on GPUs: that is no fall.
+const LEAST_FALL: f32 = 1e-4;
+
 impl Penalties {
     pub(crate) fn are_off(self) -> bool {
         self == Self::default()
@@ -87,10 +90,10 @@ impl<'a> Lesson<'a> {
         for turn in positions.chunk_by(|position, next| position + 1 == *next) {
             let turn = first..first + turn.len();
             first = turn.end;
-            let falls = fallen[turn.clone()].iter().sum::<f32>() > 0.0;
+            let falls = fallen[turn.clone()].iter().sum::<f32>() > LEAST_FALL;
             for (weight, fallen) in weights[turn.clone()].iter_mut().zip(&fallen[turn]) {
                 let (own, fallen) = (*weight, *fallen);
-                if falls && fallen > 0.0 && own > 0.0 {
+                if falls && fallen > LEAST_FALL && own > 0.0 {
                     *weight += self.penalties.drop * own;
                     loss += f64::from(self.penalties.drop * own * fallen);
                 }

@@ -32,9 +32,11 @@ fn artifacts(run: &Path) -> BTreeMap<String, Vec<u8>> {
         for entry in std::fs::read_dir(&dir).expect("a folder") {
             let path = entry.expect("an entry").path();
             let name = path.strip_prefix(run).expect("inside of it").display().to_string();
-            // Those hold times, or the path of the run itself.
+            // Those hold times, or the path of the run itself, as what trackers are told does.
             if path.is_dir() {
-                open.push(path);
+                if !["tensorboard", "track"].contains(&name.as_str()) {
+                    open.push(path);
+                }
             } else if !["lock", "timings.jsonl", "report.html", "summary.json"].contains(&name.as_str()) {
                 files.insert(name, std::fs::read(&path).expect("a file"));
             }
