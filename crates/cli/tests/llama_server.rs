@@ -18,7 +18,7 @@ use std::time::Duration;
 
 const MAX_TOKENS: usize = 512;
 /// Other kernels add in another order.
-const TOLERANCE: f32 = 2e-3;
+const TOLERANCE: f32 = 1e-3;
 
 /// Stops when it is dropped.
 struct LlamaServer {
@@ -34,6 +34,8 @@ impl LlamaServer {
             .arg("-m")
             .arg(variable("EXSEARCH_TEST_GGUF"))
             .args(["--host", "127.0.0.1", "--port", &port, "-np", "4", "-c", "2048", "-ctk", "f32", "-ctv", "f32"])
+            // Its flash attention, on by default, is off by up to 0.008 nats a token.
+            .args(["-fa", "off"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
