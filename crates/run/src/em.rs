@@ -160,7 +160,13 @@ pub fn run(
         let (stage, dir) = (format!("iteration {iteration}"), format!("iter-{iteration}"));
         let questions = questions_of(&train, iteration, config.em.questions);
         let examples = em.e_step(&stage, &dir, iteration, &questions, on_event)?;
-        em.m_step(iteration, &stage, &dir, &examples, on_event)?;
+        match em.m_step(iteration, &stage, &dir, &examples, on_event) {
+            // Its stage is that of the best model so far, with the alarm of the steps that were left out.
+            Err(error) if error.is_divergence() && config.health.acts() && !stages.is_empty() => {
+                em.return_to_best(&stages, on_event)?;
+            }
+            trained => trained?,
+        }
         let best_before = best_dev_score(&stages);
         stages.push(em.evaluate(&stage, &dir, on_event)?);
         em.judge(&mut stages, on_event)?;
@@ -287,7 +293,8 @@ impl<'a> Loop<'a> {
         examples: &[Example],
         on_event: OnEvent<'_>,
     ) -> Result<(), RunError> {
-        let part = Part::Training(iteration);
+        let examples_hash = files::fingerprint(&self.folder.path(dir).join("train.jsonl"))?;
+        let part = Part::Training(iteration, &examples_hash);
         // Where nothing was worth learning, the model stays as it is, and the next iteration asks other questions.
         if !examples.is_empty() {
             match self.config.em.restart_from {
@@ -388,12 +395,16 @@ impl<'a> Loop<'a> {
 
     /// Makes the model again what it was after the stage that is best on dev.
     fn roll_back(&mut self, stages: &[StageSummary], on_event: OnEvent<'_>) -> Result<(), RunError> {
-        let best = &stages[best_of(stages)];
-        let lineage = self.lineages[&best.dir].clone();
-        if lineage == self.lineage {
+        if self.lineages[&stages[best_of(stages)].dir] == self.lineage {
             return Ok(());
         }
-        self.go_back(lineage)?;
+        self.return_to_best(stages, on_event)
+    }
+
+    /// The same, whatever the model is now: a training that diverged leaves it half trained.
+    fn return_to_best(&mut self, stages: &[StageSummary], on_event: OnEvent<'_>) -> Result<(), RunError> {
+        let best = &stages[best_of(stages)];
+        self.remake(self.lineages[&best.dir].clone())?;
         self.sharing.rolled_back(&best.dir);
         on_event(Event::RolledBack { to: &best.name });
         Ok(())
@@ -404,6 +415,10 @@ impl<'a> Loop<'a> {
         if lineage == self.lineage {
             return Ok(());
         }
+        self.remake(lineage)
+    }
+
+    fn remake(&mut self, lineage: Vec<String>) -> Result<(), RunError> {
         self.policy.restart()?;
         for dir in &lineage {
             self.policy.load_checkpoint(&self.folder.path(dir).join("checkpoint"))?;

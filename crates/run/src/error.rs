@@ -156,6 +156,19 @@ pub enum RunError {
     },
 }
 
+impl RunError {
+    /// Whether training was given up because it came to nothing finite.
+    pub(crate) fn is_divergence(&self) -> bool {
+        use exsearch_trainer::TrainError;
+        match self {
+            Self::Train(TrainError::Diverged(_) | TrainError::Broken) => true,
+            #[cfg(feature = "gpu")]
+            Self::Device(exsearch_device::DeviceError::Train(TrainError::Diverged(_) | TrainError::Broken)) => true,
+            _ => false,
+        }
+    }
+}
+
 fn hint(source: &std::io::Error) -> &'static str {
     match source.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {

@@ -71,6 +71,8 @@ pub enum OnCollapse {
 pub enum AlarmKind {
     /// Steps were left out.
     SkippedSteps,
+    /// Training was given up.
+    Divergence,
     /// The loss rises.
     LossGrowth,
     /// A gradient is far longer than others.
@@ -155,6 +157,9 @@ pub struct Measures {
 /// Of a stage's optimizer steps.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TrainingMeasures {
+    /// Whether it was given up.
+    #[serde(default)]
+    pub has_diverged: bool,
     /// Steps that were left out.
     pub n_skipped: usize,
     /// Mean loss of the last quarter of the others minus that of their first, in nats a token; absent for less than 8.
@@ -225,6 +230,11 @@ impl HealthConfig {
         if self.on_collapse == OnCollapse::Rollback { self.clone() } else { Self::default() }
     }
 
+    /// Whether a collapse changes what the run does.
+    pub(crate) fn acts(&self) -> bool {
+        self.on_collapse != OnCollapse::Warn
+    }
+
     pub(crate) fn check(&self) -> Result<(), String> {
         let limits = [
             ("max_loss_growth", self.max_loss_growth),
@@ -272,6 +282,7 @@ impl AlarmKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::SkippedSteps => "skipped_steps",
+            Self::Divergence => "divergence",
             Self::LossGrowth => "loss_growth",
             Self::GradNorm => "grad_norm",
             Self::EffectiveSampleSize => "effective_sample_size",
@@ -297,6 +308,10 @@ impl AlarmKind {
         match self {
             Self::SkippedSteps => {
                 "steps without a finite loss or gradient were left out: look at checkpoint.steps.jsonl, and lower learning_rate"
+            }
+            Self::Divergence => {
+                "training left no model with finite log-probs, and the stage's scores are those of the best model before it: look at \
+                 checkpoint.steps.jsonl, and lower learning_rate"
             }
             Self::LossGrowth => {
                 "the loss rises while the stage trains: look at checkpoint.steps.jsonl, and lower learning_rate or raise batch_size"
@@ -358,7 +373,7 @@ pub(crate) fn measure(
         sampling = Some(behaviour(&dir.join("trajectories.jsonl"))?);
     }
     Ok(Measures {
-        training: (!steps.is_empty()).then(|| TrainingMeasures::of(steps)),
+        training: (!steps.is_empty()).then(|| TrainingMeasures::of(steps, !dir.join("checkpoint").is_dir())),
         weights: weight_measures,
         sampling,
         dev: behaviour(&dir.join("eval-dev").join("trajectories.jsonl"))?,
@@ -371,6 +386,7 @@ pub(crate) fn measure(
 pub(crate) fn alarms(now: &Measures, before: &[Measures], best_f1: Option<f64>, config: &HealthConfig) -> Vec<Alarm> {
     let mut found = Found { alarms: Vec::new(), of: Source::Training };
     if let Some(training) = &now.training {
+        found.above(AlarmKind::Divergence, f64::from(u8::from(training.has_diverged)), 0.0);
         found.above(AlarmKind::SkippedSteps, training.n_skipped as f64, config.max_skipped_steps as f64);
         found.above_some(AlarmKind::LossGrowth, training.loss_growth, config.max_loss_growth);
         found.above_some(AlarmKind::GradNorm, training.grad_norm_ratio, config.max_grad_norm_ratio);
@@ -451,7 +467,7 @@ fn ratio(now: f64, before: f64) -> f64 {
 }
 
 impl TrainingMeasures {
-    fn of(steps: &[StepReport]) -> Self {
+    fn of(steps: &[StepReport], has_diverged: bool) -> Self {
         let done: Vec<&StepReport> = steps.iter().filter(|step| !step.skipped).collect();
         let quarter = done.len() / 4;
         let mean = |steps: &[&StepReport]| steps.iter().map(|step| step.nll).sum::<f64>() / steps.len() as f64;
@@ -459,6 +475,7 @@ impl TrainingMeasures {
         norms.sort_unstable_by(f64::total_cmp);
         let is_enough = done.len() >= 8;
         Self {
+            has_diverged,
             n_skipped: steps.len() - done.len(),
             loss_growth: is_enough.then(|| mean(&done[done.len() - quarter..]) - mean(&done[..quarter])),
             grad_norm_ratio: is_enough.then(|| ratio(norms[norms.len() - 1], norms[norms.len() / 2])),

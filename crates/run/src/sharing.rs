@@ -24,8 +24,8 @@ pub(crate) enum Part<'a> {
     WarmupTraining,
     /// Trajectories and scores of an iteration.
     Sampling(usize),
-    /// The checkpoint of an iteration, weights and packing included.
-    Training(usize),
+    /// The checkpoint of an iteration that learns from the training set of this hash.
+    Training(usize, &'a str),
     /// The model as it is, on a set of questions.
     Evaluation(&'a str),
 }
@@ -183,7 +183,11 @@ fn seen_by(config: &RunConfig, part: Part<'_>) -> RunConfig {
                 config.weights = Default::default();
             }
         }
-        Part::Training(_) => forget_warmup(&mut config),
+        Part::Training(..) => {
+            forget_warmup(&mut config);
+            config.weights = Default::default();
+            config.pack = Default::default();
+        }
     }
     config
 }
@@ -264,38 +268,42 @@ mod tests {
         Sharing { store: store.map(Path::to_owned), config, history: Vec::new() }
     }
 
-    const PARTS: [Part<'static>; 7] = [
-        Part::Evaluation("dev"),
-        Part::Evaluation("test"),
-        Part::WarmupData,
-        Part::WarmupTraining,
-        Part::Sampling(1),
-        Part::Training(1),
-        Part::Sampling(2),
-    ];
+    fn parts(examples: &str) -> [Part<'_>; 7] {
+        [
+            Part::Evaluation("dev"),
+            Part::Evaluation("test"),
+            Part::WarmupData,
+            Part::WarmupTraining,
+            Part::Sampling(1),
+            Part::Training(1, examples),
+            Part::Sampling(2),
+        ]
+    }
 
-    /// `=` for each of `PARTS` that a change leaves as it is, `x` for one that it reaches.
+    /// `=` for each of `parts` that a change leaves as it is, `x` for one that it reaches.
     #[test]
     fn a_change_reaches_what_depends_on_it_and_nothing_else() {
-        let keys = |changes: &str| {
+        let keys = |changes: &str, examples: &str| {
             let mut sharing = sharing(changes, None);
-            PARTS.map(|part| {
+            parts(examples).map(|part| {
                 let key = sharing.key(part);
-                if matches!(part, Part::WarmupTraining | Part::Training(_)) {
+                if matches!(part, Part::WarmupTraining | Part::Training(..)) {
                     sharing.advance(part);
                 }
                 key
             })
         };
-        let before = keys("");
-        let check = |changes: &str, expect: &str| {
-            let same: String = before.iter().zip(keys(changes)).map(|(a, b)| if *a == b { '=' } else { 'x' }).collect();
-            assert_eq!(same, expect, "{changes}");
+        let before = keys("", "a set");
+        let differing = |now: [String; 7]| -> String {
+            before.iter().zip(now).map(|(a, b)| if *a == b { '=' } else { 'x' }).collect()
         };
+        let check = |changes: &str, expect: &str| assert_eq!(differing(keys(changes, "a set")), expect, "{changes}");
+        assert_eq!(differing(keys("", "another set")), "=====xx");
+        // Other weights that come to the same training set come to the same model.
         check("title = 'x'", "=======");
         check("generator = { max_sequences = 3 }", "=======");
         check("em = { iterations = 9, patience = 7 }", "=======");
-        check("weights = { kind = 'uniform' }", "=====xx");
+        check("weights = { kind = 'uniform' }", "=======");
         check("train = { epochs = 3 }", "=====xx");
         check("em = { samples = 3 }", "====xxx");
         check("warmup = { epochs = 3 }", "===xxxx");

@@ -7,7 +7,7 @@ use exsearch_trainer::{StepReport, TrainConfig};
 use std::path::Path;
 
 /// Trains the policy on `examples` and leaves the checkpoint in `dir` with the steps beside it (`<dir>.steps.jsonl`), or
-/// loads the checkpoint that is there. Returns the steps.
+/// loads the checkpoint that is there. Returns the steps. Where training diverges, its steps are left, and the policy is half trained.
 pub fn train_checkpoint(
     policy: &mut Policy,
     examples: &[Example],
@@ -29,8 +29,11 @@ pub fn train_checkpoint(
     if partial.is_dir() {
         std::fs::remove_dir_all(&partial).map_err(crate::error::io(&partial))?;
     }
-    policy.train(examples, config, &partial, &mut keep)?;
-    files::write_jsonl(&steps_path, &steps)?;
+    let trained = policy.train(examples, config, &partial, &mut keep);
+    if trained.is_ok() || trained.as_ref().is_err_and(RunError::is_divergence) {
+        files::write_jsonl(&steps_path, &steps)?;
+    }
+    trained?;
     std::fs::rename(&partial, dir).map_err(crate::error::io(dir))?;
     Ok(steps)
 }

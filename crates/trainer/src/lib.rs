@@ -89,11 +89,14 @@ pub struct StepReport {
     pub step: usize,
     /// Steps in all.
     pub n_steps: usize,
-    /// The step's weighted loss, in nats a token.
+    /// The step's weighted loss, in nats a token. Not finite is `null` in JSON, as of the two below it.
+    #[serde(deserialize_with = "null_as_nan")]
     pub loss: f64,
     /// The same without weights.
+    #[serde(deserialize_with = "null_as_nan")]
     pub nll: f64,
     /// The gradient's norm before clipping.
+    #[serde(deserialize_with = "null_as_nan")]
     pub grad_norm: f64,
     /// The step's learning rate.
     pub learning_rate: f32,
@@ -137,6 +140,9 @@ pub enum TrainError {
     /// Too many steps in a row gave no finite gradient.
     #[error("{0} steps in a row gave a loss or gradient that is not finite; lower learning_rate")]
     Diverged(usize),
+    /// The model that the steps came to is of no use.
+    #[error("training ended at a model whose log-probs are not finite; lower learning_rate")]
+    Broken,
 }
 
 /// What [`train_learner`] asks of a model, wherever its parameters lie.
@@ -287,14 +293,12 @@ pub fn train_learner(
         examples.iter().filter(|example| example.token_weights().iter().any(|weight| *weight != 0.0)).collect();
     check_examples(&examples, learner)?;
     let penalties = config.penalties();
-    let starts: Option<Vec<Vec<f32>>> = (!penalties.are_off()).then(|| {
-        let batches = examples.chunks(config.batch_size);
-        let start_of = |batch: &[&Example]| {
-            let lessons = batch.iter().map(|example| Lesson::new(example, 1, penalties, None));
-            learner.logprobs(&lessons.collect::<Vec<_>>())
-        };
-        batches.flat_map(start_of).collect()
-    });
+    let logprobs = |learner: &mut dyn Learner, batch: &[&Example]| {
+        let lessons = batch.iter().map(|example| Lesson::new(example, 1, penalties, None));
+        learner.logprobs(&lessons.collect::<Vec<_>>())
+    };
+    let starts: Option<Vec<Vec<f32>>> = (!penalties.are_off())
+        .then(|| examples.chunks(config.batch_size).flat_map(|batch| logprobs(learner, batch)).collect());
     let n_steps = config.epochs * examples.len().div_ceil(config.batch_size);
     let (mut step, mut n_updates, mut n_skipped_in_a_row) = (0, 0, 0);
     for epoch in 0..config.epochs {
@@ -332,10 +336,17 @@ pub fn train_learner(
             on_step(&report);
         }
     }
-    Ok(())
+    // The last update has no step after it that would tell.
+    let batch = &examples[..examples.len().min(config.batch_size)];
+    let is_finite = logprobs(learner, batch).iter().flatten().all(|logprob| logprob.is_finite());
+    if is_finite { Ok(()) } else { Err(TrainError::Broken) }
 }
 
 const MAX_SKIPPED_IN_A_ROW: usize = 5;
+
+fn null_as_nan<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
 
 fn check_examples(examples: &[&Example], learner: &dyn Learner) -> Result<(), TrainError> {
     if examples.is_empty() {
@@ -414,6 +425,14 @@ mod tests {
         assert_ne!(order, shuffled(100, 2));
         order.sort_unstable();
         assert!(order.into_iter().eq(0..100));
+    }
+
+    #[test]
+    fn a_step_that_is_not_finite_comes_back_from_json() {
+        let text = r#"{"step":1,"n_steps":2,"loss":null,"nll":0.5,"grad_norm":null,"learning_rate":1.0,"n_target_tokens":3,"n_tokens":4,"skipped":true}"#;
+        let step: StepReport = serde_json::from_str(text).expect("a step");
+        assert!(step.loss.is_nan() && step.grad_norm.is_nan() && step.nll == 0.5);
+        assert_eq!(serde_json::to_string(&step).expect("JSON"), text);
     }
 
     #[test]

@@ -49,3 +49,43 @@ fn a_collapsed_stage_is_told_rolled_back_or_the_end() {
     start("rolled-back", "rollback", &[]);
     assert!(before == (scores(&rolled_back), checkpoint()));
 }
+
+#[test]
+fn training_that_diverges_ends_the_run_or_goes_back_to_the_best_stage() {
+    let folder = folder();
+    let base = base(folder.path());
+    let text = std::fs::read_to_string(&base).expect("written").replace("questions = 3", "questions = 16");
+    let start = |name: &str, on_collapse: &str, changes: &[(&str, &str)]| {
+        let (config, out) = (folder.path().join("config.toml"), folder.path().join(name));
+        let text = changes.iter().fold(text.clone(), |text, (from, to)| text.replace(from, to));
+        std::fs::write(&config, format!("{text}[health]\non_collapse = \"{on_collapse}\"\n")).expect("written");
+        (out.clone(), run("run {} --out {}", &[&config, &out]))
+    };
+    let diverging = [("[train]\nepochs = 1", "[train]\nepochs = 4\nlearning_rate = 1e30")];
+    let (out, ran) = start("diverged", "warn", &diverging);
+    assert!(ran.code == Some(1) && ran.stderr.contains("not finite; lower learning_rate"), "{ran:?}");
+    let steps = std::fs::read_to_string(out.join("iter-1/checkpoint.steps.jsonl")).expect("left to be looked at");
+    assert!(steps.contains("\"skipped\":true") && !out.join("iter-1/checkpoint").exists(), "{steps}");
+
+    // Whoever has looked goes on with what was sampled.
+    let (out, ran) = start("diverged", "stop", &diverging);
+    assert!(ran.code == Some(0) && ran.stderr.contains("collapsed: stopped"), "{ran:?}");
+    assert!(ran.stdout.contains("alarm at iteration 1: divergence in training is"), "{ran:?}");
+    let read = |out: &Path, file: &str| std::fs::read_to_string(out.join(file)).expect(file);
+    let answers = "eval-test/scores.jsonl";
+    assert_eq!(read(&out, &format!("iter-1/{answers}")), read(&out, &format!("untrained/{answers}")));
+
+    let (out, ran) = start("rolled-back", "rollback", &diverging);
+    assert!(ran.code == Some(0) && ran.stderr.matches("rolled back to untrained").count() == 2, "{ran:?}");
+    assert!(!out.join("iter-2/checkpoint").exists());
+    assert_eq!(read(&out, &format!("iter-2/{answers}")), read(&out, &format!("untrained/{answers}")));
+
+    // So it is where the last update is the one that breaks the model.
+    let (out, ran) = start(
+        "broken",
+        "rollback",
+        &[("epochs = 1\nlora_rank = 2\nbatch_size = 2", "epochs = 1\nlearning_rate = 1e30\nbatch_size = 99")],
+    );
+    assert!(ran.code == Some(0) && ran.stderr.contains("alarm at iteration 1: divergence"), "{ran:?}");
+    assert!(!out.join("iter-1/checkpoint").exists(), "{ran:?}");
+}

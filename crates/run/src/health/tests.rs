@@ -61,7 +61,7 @@ fn e_step(sizes: Vec<f64>, zero_support_rate: f64) -> EStep {
 fn measures() -> Measures {
     let behaviour = Behaviour::of(&vec![trajectory(2); 20]);
     Measures {
-        training: Some(TrainingMeasures::of(&steps(&|_, _| ()))),
+        training: Some(TrainingMeasures::of(&steps(&|_, _| ()), false)),
         weights: Some(WeightMeasures::of(&e_step(vec![2.0; 20], 0.1), &WeightsConfig::default())),
         sampling: Some(behaviour.clone()),
         dev: behaviour,
@@ -104,18 +104,23 @@ fn a_healthy_stage_rings_nothing() {
 #[test]
 fn training_alarms() {
     let trained = |changes: &dyn Fn(usize, &mut StepReport), expect| {
-        let training = TrainingMeasures::of(&steps(changes));
+        let training = TrainingMeasures::of(&steps(changes), false);
         check(|now| now.training = Some(training.clone()), &[(expect, Source::Training)]);
     };
     trained(&|idx, step| step.skipped = idx == 3, AlarmKind::SkippedSteps);
     trained(&|idx, step| step.nll = 1.0 + 0.05 * idx as f64, AlarmKind::LossGrowth);
     trained(&|idx, step| step.grad_norm = if idx == 9 { 100.0 } else { 2.0 }, AlarmKind::GradNorm);
+    let given_up = TrainingMeasures::of(&steps(&|_, _| ()), true);
+    check(|now| now.training = Some(given_up.clone()), &[(AlarmKind::Divergence, Source::Training)]);
     // A loss that is not finite is a skipped step's, and does not hide the others.
-    let broken = TrainingMeasures::of(&steps(&|idx, step| {
-        if idx == 3 {
-            (step.skipped, step.nll, step.grad_norm) = (true, f64::NAN, f64::NAN);
-        }
-    }));
+    let broken = TrainingMeasures::of(
+        &steps(&|idx, step| {
+            if idx == 3 {
+                (step.skipped, step.nll, step.grad_norm) = (true, f64::NAN, f64::NAN);
+            }
+        }),
+        false,
+    );
     assert_eq!((broken.n_skipped, broken.loss_growth, broken.grad_norm_ratio), (1, Some(0.0), Some(1.0)));
 }
 

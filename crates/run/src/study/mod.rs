@@ -246,11 +246,12 @@ mod tests {
     /// The base that docs/LOG.md's studies start from.
     #[test]
     fn the_base_in_runs_is_valid_with_every_variant() {
-        let base = Base::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../runs/studies.toml")).expect("valid");
-        for known in [Known::Weights, Known::Removals] {
-            let study = known.study(&[]);
+        let runs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../runs");
+        let base = Base::open(&runs.join("studies.toml")).expect("valid");
+        let estimators = Study::open(&runs.join("estimators.toml")).expect("valid");
+        for (study, n_variants) in [(Known::Weights.study(&[]), 5), (Known::Removals.study(&[]), 5), (estimators, 7)] {
             let configs = study.variants.iter().map(|variant| base.with(&study.name, variant, 0));
-            assert_eq!(configs.map(|config| config.expect("valid").em.iterations).sum::<usize>(), 5);
+            assert_eq!(configs.map(|config| config.expect("valid").em.iterations).sum::<usize>(), n_variants);
         }
     }
 
